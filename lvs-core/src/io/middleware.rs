@@ -1,0 +1,1 @@
+//! Middleware lanes (to be filled).

@@ -1,0 +1,2 @@
+//! lvsd.
+fn main() {}
