@@ -10,4 +10,6 @@
 extern crate std;
 
 pub mod addr;
+pub mod flow;
 pub mod io;
+pub mod wire;
