@@ -187,7 +187,7 @@ mod tests {
             burst.push(Rc::clone(&token)).unwrap();
         }
         let mut left = 4;
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let outcome = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| {
             burst.drain_with(|_packet| {
                 left -= 1;
                 assert!(left > 0, "stop here");
