@@ -1,123 +1,53 @@
 //! Packet views: a view that exists has been validated.
 //!
-//! (Shape agreed with the translation crates; the views live in the files beside this one.)
+//! [`Headers::parse`] reads a whole frame in one pass and is all that the packet path needs. Each
+//! header also has a view of its own, one file each, made only by its `parse`: afterwards every
+//! accessor is infallible and cheap. Views borrow the bytes, so nothing can change under them.
+//!
+//! ```text
+//!  Ethernet ─ 0..2 VLAN tags ─┬─ IPv4 + options ───────────┬─ TCP + options
+//!                             ├─ IPv6 + extension headers ─┼─ UDP
+//!                             ├─ ARP                       └─ ICMP, ICMPv6 ─ neighbour discovery
+//!                             └─ other
+//! ```
+//!
+//! # Contract
+//! - Nothing here panics, allocates or reads outside the given bytes, whatever the bytes are.
+//! - All integers are in host byte order.
+//! - `parse` of a view gets the bytes from its own header on; `Malformed::offset` counts from there.
+//! - Functions that write packets take the caller's buffer, return the length, and write nothing
+//!   when it is too short.
 
-use crate::addr::Family;
-use crate::flow::WireTuple;
+pub mod arp;
+mod error;
+pub mod ethernet;
+mod headers;
+pub mod icmpv4;
+pub mod icmpv6;
+pub mod ipv4;
+pub mod ipv6;
+pub mod ipv6_ext;
+mod option;
+pub mod tcp;
+pub mod udp;
+pub mod vlan;
 
-/// Which header a fault was found in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Layer {
-    /// Ethernet or a VLAN tag.
-    Ethernet,
-    /// ARP.
-    Arp,
-    /// IPv4 with its options.
-    Ipv4,
-    /// IPv6 with its extension headers.
-    Ipv6,
-    /// TCP with its options.
-    Tcp,
-    /// UDP.
-    Udp,
-    /// ICMP for IPv4.
-    Icmpv4,
-    /// ICMP for IPv6, neighbour discovery included.
-    Icmpv6,
-}
+pub use arp::{Arp, ArpOperation};
+pub use error::{Fault, Layer, Malformed};
+pub use ethernet::Ethernet;
+pub use headers::{Fragment, Headers, Parsed, Transport};
+pub use icmpv4::Icmpv4;
+pub use icmpv6::Icmpv6;
+pub use ipv4::Ipv4;
+pub use ipv6::Ipv6;
+pub use tcp::Tcp;
+pub use udp::Udp;
 
-/// What is wrong with a header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Fault {
-    /// The bytes end inside the header, or before the length it states.
-    Truncated,
-    /// A length field contradicts itself or another one.
-    BadLength,
-    /// The version, type or format is not the one expected.
-    BadVersion,
-    /// The header checksum is wrong.
-    BadChecksum,
-    /// An option is malformed.
-    BadOption,
-    /// A combination of fields that no sender may use.
-    BadField,
-    /// More extension headers than the walk allows.
-    TooManyHeaders,
-}
-
-/// Why a frame was refused: which header, what, and at which byte of the frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Malformed {
-    /// The header.
-    pub layer: Layer,
-    /// The fault.
-    pub fault: Fault,
-    /// Offset of the header or field from the start of the bytes that were parsed.
-    pub offset: u16,
-}
-
-/// Whether a packet is a fragment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fragment {
-    /// Whole.
-    No,
-    /// First fragment: the transport header is there.
-    First,
-    /// Later fragment: no transport header.
-    Later,
-}
-
-/// What the transport header told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Transport {
-    /// TCP: flags as in byte 13 of the header, sequence and acknowledgement number.
-    Tcp {
-        /// FIN 0x01, SYN 0x02, RST 0x04, PSH 0x08, ACK 0x10, URG 0x20, ECE 0x40, CWR 0x80.
-        flags: u8,
-        /// Sequence number.
-        seq: u32,
-        /// Acknowledgement number.
-        ack: u32,
-        /// Advertised window, unscaled.
-        window: u16,
-    },
-    /// UDP.
-    Udp,
-    /// ICMP or ICMPv6: type and code.
-    Icmp {
-        /// Type.
-        kind: u8,
-        /// Code.
-        code: u8,
-    },
-    /// A later fragment or a protocol that is not tracked: the number in the IP header.
-    Other(u8),
-}
-
-/// Everything about one IP frame that the director asks for, found in one pass.
-///
-/// Offsets count from the start of the frame; `l3 <= l4 <= payload <= end` always holds and `payload`
-/// lies inside the first contiguous part. The IP length bounds the payload: bytes behind `end` are
-/// padding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Headers {
-    /// IP version.
-    pub family: Family,
-    /// Start of the IP header.
-    pub l3: u16,
-    /// Start of the transport header, behind IPv4 options or IPv6 extension headers.
-    pub l4: u16,
-    /// Start of the transport payload.
-    pub payload: u16,
-    /// End of the IP packet: `l3` plus the length that the IP header states.
-    pub end: u32,
-    /// Whether it is a fragment.
-    pub fragment: Fragment,
-    /// The transport header.
-    pub transport: Transport,
-    /// Addresses and ports for TCP and UDP, unless it is a later fragment.
-    pub tuple: Option<WireTuple>,
-    /// Time to live or hop limit.
-    pub ttl: u8,
-}
+/// ICMP in the protocol field of IPv4.
+pub const PROTOCOL_ICMP: u8 = 1;
+/// TCP in the protocol field of IPv4 or as an IPv6 next header.
+pub const PROTOCOL_TCP: u8 = 6;
+/// UDP in the protocol field of IPv4 or as an IPv6 next header.
+pub const PROTOCOL_UDP: u8 = 17;
+/// ICMPv6 as an IPv6 next header.
+pub const PROTOCOL_ICMPV6: u8 = 58;
