@@ -10,6 +10,8 @@
 extern crate std;
 
 pub mod addr;
+pub mod checksum;
 pub mod flow;
 pub mod io;
+pub mod siphash;
 pub mod wire;
