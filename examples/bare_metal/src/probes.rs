@@ -3,11 +3,38 @@
 //! A probe takes any frame and returns a number that depends on all that the code under it found,
 //! so that nothing of it can be optimised away.
 
+use core::hash::{Hash, Hasher};
 use core::hint::black_box;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lvs_core::addr::{Prefix, is_martian_source};
+use lvs_core::checksum::{Delta, Sum, complete_partial};
+use lvs_core::flow::L4Proto;
 use lvs_core::io::Burst;
+use lvs_core::siphash::SipHash13;
+use lvs_core::wire::{Headers, Ipv4, Ipv6, Parsed, Tcp};
+
+/// Folds whatever is hashed into one number. Not a good hash, only one that uses every byte.
+#[derive(Default)]
+struct Fold(u64);
+
+impl Hasher for Fold {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(5) ^ u64::from(*byte);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+fn fold(found: impl Hash) -> u64 {
+    let mut fold = Fold::default();
+    found.hash(&mut fold);
+    fold.finish()
+}
 
 /// Fills, drains and refills a burst with as many packets as the frame is long.
 pub fn burst(frame: &mut [u8]) -> u64 {
@@ -43,4 +70,45 @@ pub fn addresses(frame: &mut [u8]) -> u64 {
         }
     }
     seen
+}
+
+/// Parses the frame in one pass, as the director does, also as the first part of a longer packet.
+pub fn headers(frame: &mut [u8]) -> u64 {
+    let parsed = Headers::parse(frame, black_box(frame.len()));
+    let addresses = match &parsed {
+        Ok(Parsed::Ip(headers)) => headers.addresses(frame),
+        _ => None,
+    };
+    fold((parsed, addresses))
+}
+
+/// Walks the options and extension headers of the single views.
+pub fn views(frame: &mut [u8]) -> u64 {
+    let mut seen = Fold::default();
+    if let Ok(ip) = Ipv4::parse(frame) {
+        ip.options().for_each(|option| (option.kind, option.offset, option.value).hash(&mut seen));
+        (ip.src(), ip.dst(), ip.fragment(), ip.payload()).hash(&mut seen);
+    }
+    if let Ok(ip) = Ipv6::parse(frame) {
+        ip.extensions()
+            .for_each(|header| (header.kind, header.offset, header.bytes).hash(&mut seen));
+        (ip.src(), ip.dst(), ip.fragment(), ip.payload()).hash(&mut seen);
+    }
+    if let Ok(tcp) = Tcp::parse(frame) {
+        (tcp.seq(), tcp.option_bytes(), tcp.payload()).hash(&mut seen);
+    }
+    seen.finish()
+}
+
+/// Sums, corrects and completes checksums over the frame.
+pub fn checksums(frame: &mut [u8]) -> u64 {
+    let sum = Sum::ZERO.bytes(frame);
+    let fixed = black_box(Delta::default()).u16(sum.fold(), sum.checksum()).apply(sum.fold());
+    let completed = complete_partial(frame, L4Proto::Tcp).ok();
+    fold((sum.checksum(), fixed, completed, complete_partial(frame, L4Proto::Udp).ok()))
+}
+
+/// Hashes the frame as a keyed lookup does.
+pub fn siphash(frame: &mut [u8]) -> u64 {
+    SipHash13::new(&black_box([7, 9])).bytes(frame)
 }
