@@ -128,7 +128,6 @@ impl Headers {
     /// # Errors
     /// [`Malformed`] with the header, the fault and its offset in `frame`. `BadLength` also when a
     /// packet is larger than `end` can state.
-    #[inline]
     pub fn parse(frame: &[u8], total_len: usize) -> Result<Parsed, Malformed> {
         let ethernet = Ethernet::parse(frame)?;
         let l3 = ethernet.header_len();
@@ -144,6 +143,38 @@ impl Headers {
             }
             ETHERTYPE_ARP => Arp::parse(bytes).map(Parsed::Arp).map_err(|fault| fault.behind(l3)),
             ethertype => Ok(Parsed::Other { ethertype }),
+        }
+    }
+
+    /// The TCP view of a TCP packet, whose options are not part of `Headers`. `None` for anything
+    /// else, or when `frame` is not the frame that was parsed.
+    #[must_use]
+    pub fn tcp<'a>(&self, frame: &'a [u8]) -> Option<Tcp<'a>> {
+        if !matches!(self.transport, Transport::Tcp { .. }) {
+            return None;
+        }
+        let end = usize::try_from(self.end).unwrap_or(usize::MAX).min(frame.len());
+        Tcp::parse(frame.get(usize::from(self.l4)..end)?).ok()
+    }
+
+    /// What all fragments of a datagram have in common besides addresses and protocol: the
+    /// identification, 16 bits in IPv4 and 32 in IPv6. `None` when the packet is whole, or when
+    /// `frame` is not the frame that was parsed.
+    #[must_use]
+    pub fn fragment_id(&self, frame: &[u8]) -> Option<u32> {
+        if self.fragment == Fragment::No {
+            return None;
+        }
+        let bytes = frame.get(usize::from(self.l3)..)?;
+        match self.family {
+            Family::V4 => {
+                let &[a, b] = bytes.get(4..)?.first_chunk()?;
+                Some(u32::from(u16::from_be_bytes([a, b])))
+            }
+            Family::V6 => {
+                let ip = Ipv6::parse_within(bytes, usize::MAX).ok()?;
+                Some(ip.fragment_header()?.identification)
+            }
         }
     }
 

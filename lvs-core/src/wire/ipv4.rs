@@ -3,6 +3,7 @@
 use super::error::{Fault, Layer, Malformed};
 use super::headers::Fragment;
 use super::option;
+use crate::checksum::Sum;
 use core::net::Ipv4Addr;
 use zerocopy::byteorder::{BigEndian, U16, U32};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
@@ -220,8 +221,8 @@ impl<'a> Iterator for Ipv4Options<'a> {
     type Item = Ipv4Option<'a>;
 
     fn next(&mut self) -> Option<Ipv4Option<'a>> {
-        let (offset, kind, bytes) = self.0.next()?;
-        let value = bytes.get(2..).unwrap_or_default();
+        let (offset, bytes) = self.0.next()?;
+        let (&[kind, _], value) = bytes.split_first_chunk()?;
         Some(Ipv4Option { kind, value, offset: offset.saturating_add(HEADER_LEN) })
     }
 }
@@ -243,19 +244,13 @@ fn total_len(fixed: &Fixed, header_len: usize, available: usize) -> Result<usize
     if train { Ok(available) } else { bad(Fault::BadLength, OFFSET_TOTAL_LEN) }
 }
 
-/// RFC 1071: the one's complement sum of all words of the header, the checksum among them, is all
-/// ones. Words of 32 bits in any byte order give the same answer.
+/// RFC 1071. The fixed part has its own sum because its length is known to the compiler.
 #[inline]
 fn checksum_is_right(header: &[u8]) -> bool {
-    let mut sum: u64 = 0;
-    for word in header.as_chunks::<4>().0 {
-        sum = sum.wrapping_add(u64::from(u32::from_ne_bytes(*word)));
+    match header.split_first_chunk::<HEADER_LEN>() {
+        Some((fixed, [])) => Sum::ZERO.bytes(fixed).is_valid(),
+        _ => Sum::ZERO.bytes(header).is_valid(),
     }
-    let sum = (sum >> 32).wrapping_add(sum & 0xffff_ffff);
-    let sum = (sum >> 16).wrapping_add(sum & 0xffff);
-    let sum = (sum >> 16).wrapping_add(sum & 0xffff);
-    let sum = (sum >> 16).wrapping_add(sum & 0xffff);
-    sum == 0xffff
 }
 
 #[cold]

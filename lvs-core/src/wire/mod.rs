@@ -19,6 +19,7 @@
 //!   when it is too short.
 
 pub mod arp;
+pub mod echo;
 mod error;
 pub mod ethernet;
 mod headers;
@@ -27,8 +28,11 @@ pub mod icmpv6;
 pub mod ipv4;
 pub mod ipv6;
 pub mod ipv6_ext;
+pub mod ndp;
 mod option;
+mod pretty;
 pub mod tcp;
+pub mod tcp_option;
 pub mod udp;
 pub mod vlan;
 
@@ -40,7 +44,10 @@ pub use icmpv4::Icmpv4;
 pub use icmpv6::Icmpv6;
 pub use ipv4::Ipv4;
 pub use ipv6::Ipv6;
+pub use ndp::{Ndp, NdpFrame, NdpKind};
+pub use pretty::Pretty;
 pub use tcp::Tcp;
+pub use tcp_option::{TcpOption, TcpOptionAt, TcpOptions};
 pub use udp::Udp;
 
 /// ICMP in the protocol field of IPv4.

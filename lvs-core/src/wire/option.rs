@@ -22,8 +22,8 @@ pub(super) fn first_bad(options: &[u8]) -> Option<usize> {
     }
 }
 
-/// Walks over options that [`first_bad`] found in order: offset from the start, kind, and the bytes
-/// of the whole option. Padding is left out, the list ends at the first end marker.
+/// Walks over options that [`first_bad`] found in order: offset from the start, and the bytes of the
+/// whole option, two or more. Padding is left out, the list ends at the first end marker.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Walk<'a> {
     rest: &'a [u8],
@@ -37,7 +37,7 @@ impl<'a> Walk<'a> {
 }
 
 impl<'a> Iterator for Walk<'a> {
-    type Item = (usize, u8, &'a [u8]);
+    type Item = (usize, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -51,7 +51,7 @@ impl<'a> Iterator for Walk<'a> {
                     let offset = self.offset;
                     self.rest = tail;
                     self.offset = offset.saturating_add(option.len());
-                    return Some((offset, kind, option));
+                    return Some((offset, option));
                 }
                 _ => {
                     self.rest = &[];

@@ -2,6 +2,7 @@
 
 use super::error::{Fault, Layer, Malformed};
 use super::option;
+use super::tcp_option::TcpOptions;
 use zerocopy::byteorder::{BigEndian, U16, U32};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
@@ -133,6 +134,12 @@ impl<'a> Tcp<'a> {
     #[must_use]
     pub const fn option_bytes(&self) -> &'a [u8] {
         self.options
+    }
+
+    /// The options, padding left out.
+    #[must_use]
+    pub const fn options(&self) -> TcpOptions<'a> {
+        TcpOptions::new(self.options)
     }
 
     /// The payload, as far as it lies in the bytes that were parsed.
