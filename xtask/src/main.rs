@@ -8,6 +8,7 @@ mod bench;
 mod ci;
 mod layers;
 mod licences;
+mod links;
 mod meta;
 mod sh;
 
@@ -17,6 +18,7 @@ usage: cargo xtask TASK
   ci [--long] [--list] [STEP...]   all checks (or the named ones), timed, with a table at the end
   layers                           which crate may know which, and where unsafe code may stand
   licences                         licences of everything the shipped crates depend on
+  links                            links between the pages lead to files
   bare-metal                       link the packet path without a panic handler
   bench afpacket                   forwarding over veth beside a bare ring loop
 ";
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         Some("ci") => return ci::main(rest),
         Some("layers") => layers::run(),
         Some("licences" | "licenses") => licences::run(),
+        Some("links") => links::run(),
         Some("bare-metal") => bare_metal::run(),
         Some("bench") => bench::run(rest),
         Some("help" | "-h" | "--help") => {

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use crate::sh::Outcome;
 
+mod record;
 mod steps;
 
 /// One check.
@@ -45,7 +46,12 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
         }
     };
     let done: Vec<Done> = chosen.into_iter().map(run_one).collect();
-    print!("\n{}", table(&done));
+    let table = table(&done);
+    print!("\n{table}");
+    if long && names.is_empty() {
+        let recorded = record::append(table.lines().last().unwrap_or_default());
+        recorded.unwrap_or_else(|error| eprintln!("cannot write docs/testing.md: {error}"));
+    }
     match done.iter().any(|step| matches!(step.outcome, Outcome::Failed(_))) {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,

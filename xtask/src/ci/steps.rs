@@ -3,7 +3,7 @@
 use super::Step;
 use crate::meta::{Metadata, Package};
 use crate::sh::{Cmd, EXIT_SKIP, Outcome, Run, root};
-use crate::{bare_metal, layers, licences};
+use crate::{bare_metal, layers, licences, links};
 
 /// Targets without an operating system that the pure crates must build for.
 const BARE_TARGETS: &[&str] = &["x86_64-unknown-none", "thumbv7em-none-eabihf"];
@@ -16,6 +16,7 @@ pub(super) const STEPS: &[Step] = &[
     short("fmt", "every file is formatted", fmt),
     short("lockfile", "Cargo.lock is complete", lockfile),
     short("layers", "crates know only what the design lets them know", layers::run),
+    short("links", "links between the pages lead to files", links::run),
     short("licences", "licences of all that the shipped crates need", licence_step),
     short("clippy", "all targets without a warning", clippy),
     short("features", "each crate alone with each feature set", features),
