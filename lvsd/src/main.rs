@@ -1,2 +1,7 @@
-//! lvsd.
-fn main() {}
+//! The `lvsd` binary: everything is in the library of the same name, so that tests can reach it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lvsd::main()
+}

@@ -1,0 +1,58 @@
+//! The command line: one subcommand per job, each read by clap and handed to its module.
+//!
+//! A subcommand is one variant of [`Command`] holding the arguments that its module defines, and
+//! one arm of [`dispatch`].
+
+use crate::{Exit, check};
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// What clap reads.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lvsd",
+    version,
+    about = "A layer-4 load balancer of the LVS kind: FullNAT and NAT over AF_PACKET",
+    long_about = None,
+    arg_required_else_help = true,
+    after_help = "\
+Exit codes: 0 done, 1 failed, 2 wrong command line or configuration, 77 not possible on this system.
+
+Start here:
+  lvsd demo                      real TCP through the balancer in one process; needs nothing
+  lvsd lab run fullnat           the same between kernel TCP stacks, in network namespaces
+  lvsd check --config FILE       read a configuration and say what is wrong with it
+  lvsd run --config FILE         balance traffic"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The jobs of the binary.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Read a configuration and report everything that is wrong with it
+    Check(check::Args),
+}
+
+/// Reads the command line of this process and does what it says.
+#[must_use]
+pub fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => dispatch(cli.command).into(),
+        Err(error) => {
+            // Help and version arrive here too and go to standard output; a closed pipe is no
+            // reason to fail.
+            let _ = error.print();
+            if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() }
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Exit {
+    match command {
+        Command::Check(args) => check::main(&args),
+    }
+}

@@ -1,0 +1,444 @@
+//! The configuration as typed values: what a file says, checked, with defaults filled in where they
+//! do not depend on the command that uses it.
+
+use super::diag::At;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::time::Duration;
+use lvs_core::addr::{Family, MacAddr, Prefix};
+use lvs_core::flow::L4Proto;
+
+/// A whole configuration.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// `[director]`.
+    pub director: Director,
+    /// `[timeouts]`.
+    pub timeouts: Timeouts,
+    /// `[[port]]`, in the order of the file: the order of port ids.
+    pub ports: Vec<Port>,
+    /// `[[route]]`.
+    pub routes: Vec<Route>,
+    /// `[[neighbour]]`.
+    pub neighbours: Vec<Neighbour>,
+    /// `[[local_pool]]`.
+    pub pools: Vec<LocalPool>,
+    /// `[[service]]`.
+    pub services: Vec<Service>,
+}
+
+impl Config {
+    /// The port that hosts of this address are neighbours on, and the prefix that says so; the
+    /// longest prefix decides.
+    #[must_use]
+    pub fn neighbour_port(&self, ip: &IpAddr) -> Option<(usize, Prefix)> {
+        let mut best: Option<(usize, Prefix)> = None;
+        for (index, port) in self.ports.iter().enumerate() {
+            for address in &port.addresses {
+                let prefix = address.prefix;
+                if prefix.contains(ip) && best.is_none_or(|(_, b)| prefix.len() > b.len()) {
+                    best = Some((index, prefix));
+                }
+            }
+        }
+        best
+    }
+
+    /// The route whose prefix is the longest that holds the address.
+    #[must_use]
+    pub fn route_to(&self, ip: &IpAddr) -> Option<&Route> {
+        self.routes
+            .iter()
+            .filter(|route| route.prefix().contains(ip))
+            .max_by_key(|route| route.prefix().len())
+    }
+}
+
+/// `[director]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Director {
+    /// What it calls itself.
+    pub name: String,
+    /// Seed of all choices; `None` lets the command decide.
+    pub seed: Option<u64>,
+    /// Sessions per worker.
+    pub sessions: u32,
+    /// Threads that carry packets.
+    pub workers: u16,
+}
+
+impl Default for Director {
+    fn default() -> Self {
+        Self { name: "lvsd".to_owned(), seed: None, sessions: 65_536, workers: 1 }
+    }
+}
+
+/// A set of timeout values to start from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// As production LVS directors have them.
+    Lvs,
+    /// As the IPVS of Linux has them.
+    Kernel,
+    /// The minimums of RFC 5382 and RFC 4787.
+    Rfc,
+}
+
+/// `[timeouts]` or `[service.timeouts]`: what is set; the rest follows the profile, or the section
+/// above.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Timeouts {
+    /// The values of the keys that are not set.
+    pub profile: Option<Profile>,
+    /// No TCP state yet.
+    pub tcp_none: Option<Duration>,
+    /// Established.
+    pub tcp_established: Option<Duration>,
+    /// The server has sent a SYN.
+    pub tcp_syn_sent: Option<Duration>,
+    /// The client has sent a SYN.
+    pub tcp_syn_recv: Option<Duration>,
+    /// The server has sent a FIN.
+    pub tcp_fin_wait: Option<Duration>,
+    /// Both sides have closed.
+    pub tcp_time_wait: Option<Duration>,
+    /// Ended by RST.
+    pub tcp_close: Option<Duration>,
+    /// The client has sent a FIN.
+    pub tcp_close_wait: Option<Duration>,
+    /// The last acknowledgement is missing.
+    pub tcp_last_ack: Option<Duration>,
+    /// Known without a handshake.
+    pub tcp_listen: Option<Duration>,
+    /// A SYN proxy waits for the client.
+    pub tcp_synack: Option<Duration>,
+    /// UDP.
+    pub udp: Option<Duration>,
+}
+
+/// Who answers for a port's own addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SelfOwner {
+    /// The kernel that also has the interface.
+    Kernel,
+    /// The director itself.
+    Director,
+}
+
+/// An address of a port with the prefix of its neighbours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SelfAddress {
+    /// The address.
+    pub ip: IpAddr,
+    /// Its neighbours.
+    pub prefix: Prefix,
+}
+
+/// `[[port]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Port {
+    /// What the configuration calls it.
+    pub name: At<String>,
+    /// The interface of the system.
+    pub interface: At<String>,
+    /// Its Ethernet address; `None`: the interface's.
+    pub mac: Option<At<MacAddr>>,
+    /// Its longest IP packet; `None`: the interface's.
+    pub mtu: Option<At<u16>>,
+    /// Self addresses.
+    pub addresses: Vec<At<SelfAddress>>,
+    /// Who answers for them; `None` lets the command decide.
+    pub self_owner: Option<SelfOwner>,
+}
+
+/// The destinations of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Every address of the router's family.
+    Default,
+    /// The addresses of a prefix.
+    Prefix(Prefix),
+}
+
+/// `[[route]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// The destinations.
+    pub to: At<Target>,
+    /// The router.
+    pub via: At<IpAddr>,
+}
+
+impl Route {
+    /// The destinations as a prefix of the router's family.
+    #[must_use]
+    pub fn prefix(&self) -> Prefix {
+        match (self.to.value, self.via.value) {
+            (Target::Prefix(prefix), _) => prefix,
+            (Target::Default, IpAddr::V4(_)) => everything(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            (Target::Default, IpAddr::V6(_)) => everything(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+        }
+    }
+}
+
+fn everything(unspecified: IpAddr) -> Prefix {
+    Prefix::new(unspecified, 0).expect("a length of zero fits every family")
+}
+
+/// `[[neighbour]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Neighbour {
+    /// Its address.
+    pub ip: At<IpAddr>,
+    /// Its Ethernet address.
+    pub mac: MacAddr,
+}
+
+/// Addresses from the first to the last, both included, of one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressRange {
+    first: IpAddr,
+    last: IpAddr,
+}
+
+impl AddressRange {
+    /// `None` when the ends are of two families or in the wrong order.
+    #[must_use]
+    pub fn new(first: IpAddr, last: IpAddr) -> Option<Self> {
+        (Family::of(&first) == Family::of(&last) && first <= last).then_some(Self { first, last })
+    }
+
+    /// The first address.
+    #[must_use]
+    pub const fn first(&self) -> IpAddr {
+        self.first
+    }
+
+    /// The last address.
+    #[must_use]
+    pub const fn last(&self) -> IpAddr {
+        self.last
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u128 {
+        let (first, last) = self.bits();
+        (last - first).saturating_add(1)
+    }
+
+    /// Whether the address is one of them.
+    #[must_use]
+    pub fn contains(&self, ip: &IpAddr) -> bool {
+        Family::of(ip) == Family::of(&self.first) && (self.first..=self.last).contains(ip)
+    }
+
+    /// Whether two ranges share an address.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        Family::of(&self.first) == Family::of(&other.first)
+            && self.first <= other.last
+            && other.first <= self.last
+    }
+
+    /// Each address, in order.
+    pub fn iter(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let family = Family::of(&self.first);
+        let (first, last) = self.bits();
+        (first..=last).map(move |bits| match family {
+            Family::V4 => IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(bits).unwrap_or(u32::MAX))),
+            Family::V6 => IpAddr::V6(Ipv6Addr::from_bits(bits)),
+        })
+    }
+
+    fn bits(&self) -> (u128, u128) {
+        let bits = |ip| match ip {
+            IpAddr::V4(v4) => u128::from(v4.to_bits()),
+            IpAddr::V6(v6) => v6.to_bits(),
+        };
+        (bits(self.first), bits(self.last))
+    }
+}
+
+impl core::fmt::Display for AddressRange {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        if self.first == self.last {
+            write!(f, "{}", self.first)
+        } else {
+            write!(f, "{}-{}", self.first, self.last)
+        }
+    }
+}
+
+/// Ports from the first to the last, both included, never zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    first: u16,
+    last: u16,
+}
+
+impl PortRange {
+    /// The ports that a pool uses when it names none.
+    pub const DEFAULT: Self = Self { first: 1025, last: u16::MAX };
+
+    /// `None` when the first is zero or behind the last.
+    #[must_use]
+    pub const fn new(first: u16, last: u16) -> Option<Self> {
+        if first == 0 || first > last { None } else { Some(Self { first, last }) }
+    }
+
+    /// The first port.
+    #[must_use]
+    pub const fn first(&self) -> u16 {
+        self.first
+    }
+
+    /// The last port.
+    #[must_use]
+    pub const fn last(&self) -> u16 {
+        self.last
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn count(&self) -> u32 {
+        self.last as u32 - self.first as u32 + 1
+    }
+}
+
+/// `[[local_pool]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LocalPool {
+    /// What services call it.
+    pub name: At<String>,
+    /// Its addresses; no address twice, all of one family, at least one.
+    pub addresses: Vec<At<AddressRange>>,
+    /// The ports of each that sessions may use.
+    pub ports: PortRange,
+}
+
+impl LocalPool {
+    /// How many addresses it has.
+    #[must_use]
+    pub fn address_count(&self) -> u128 {
+        self.addresses.iter().fold(0, |sum, range| sum.saturating_add(range.count()))
+    }
+
+    /// The family of its addresses.
+    #[must_use]
+    pub fn family(&self) -> Option<Family> {
+        self.addresses.first().map(|range| Family::of(&range.first()))
+    }
+}
+
+/// How packets of a service are carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forwarding {
+    /// Source and destination change.
+    FullNat,
+    /// Only the server's side changes.
+    Nat,
+}
+
+/// How the server learns the client's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAddrPolicy {
+    /// As a TCP option.
+    Toa,
+    /// Not at all (in NAT it sees it anyway).
+    None,
+}
+
+/// What becomes of the TCP timestamp option of a client's SYN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timestamps {
+    /// Overwritten, so that the connection runs without.
+    Strip,
+    /// Left as it is.
+    Keep,
+}
+
+/// Which segments of the client carry its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToaPlacement {
+    /// The SYN.
+    Syn,
+    /// The SYN and the acknowledgement that ends the handshake.
+    Handshake,
+    /// These and every further one until the server has sent data.
+    UntilServerData,
+}
+
+/// What becomes of a segment without room for the option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToaNoRoom {
+    /// It is dropped and counted.
+    Drop,
+}
+
+/// `[service.toa]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Toa {
+    /// Option kind for an IPv4 client.
+    pub kind_v4: u8,
+    /// Option kind for an IPv6 client.
+    pub kind_v6: u8,
+    /// Which segments carry it.
+    pub placement: ToaPlacement,
+    /// What happens without room.
+    pub no_room: ToaNoRoom,
+}
+
+impl Default for Toa {
+    fn default() -> Self {
+        Self {
+            kind_v4: 254,
+            kind_v6: 254,
+            placement: ToaPlacement::UntilServerData,
+            no_room: ToaNoRoom::Drop,
+        }
+    }
+}
+
+/// `[[service]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// What messages call it.
+    pub name: At<String>,
+    /// The virtual address.
+    pub address: At<SocketAddr>,
+    /// The transport protocol.
+    pub protocol: L4Proto,
+    /// How packets are carried.
+    pub forwarding: Forwarding,
+    /// The name of the scheduler.
+    pub scheduler: At<String>,
+    /// Where local addresses come from: an index into [`Config::pools`]; always there in FullNAT.
+    pub local_pool: Option<usize>,
+    /// How the server learns the client's address.
+    pub client_addr: ClientAddrPolicy,
+    /// The option that carries it.
+    pub toa: Toa,
+    /// What becomes of timestamps.
+    pub timestamps: Timestamps,
+    /// What differs from [`Config::timeouts`].
+    pub timeouts: Timeouts,
+    /// `[[service.server]]`, in the order of the file.
+    pub servers: Vec<Server>,
+}
+
+impl Service {
+    /// IP version of the virtual address.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        Family::of(&self.address.ip())
+    }
+}
+
+/// `[[service.server]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// Where it listens.
+    pub address: At<SocketAddr>,
+    /// Its share of new connections.
+    pub weight: u16,
+}

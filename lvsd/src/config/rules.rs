@@ -1,0 +1,342 @@
+//! What the values of a configuration mean together: each address has one role, references lead
+//! somewhere, and every next hop is a neighbour of a port.
+
+use super::diag::{At, Diagnostic, Sink, Span};
+use super::model::{AddressRange, ClientAddrPolicy, Config, Forwarding, LocalPool, Service};
+use super::read::Reading;
+use core::net::IpAddr;
+use lvs_core::addr::{Family, Prefix};
+use std::collections::HashMap;
+
+/// Reports everything that is wrong with what was read.
+pub(super) fn check(reading: &Reading, root: &Span, sink: &mut Sink) {
+    let config = &reading.config;
+    if config.ports.is_empty() && reading.ports_complete {
+        let message = "there is no [[port]]: a director without one receives nothing";
+        let help = "add a section [[port]] with name and addresses";
+        sink.push(Diagnostic::error(&(root.start..root.start), message).help(help));
+    }
+    unique_names(config, sink);
+    port_rules(config, sink);
+    roles(config, sink);
+    services(reading, sink);
+    pools(config, sink);
+    duplicate_destinations(config, sink);
+    if reading.ports_complete {
+        next_hops(config, sink);
+    }
+    // Among faults these would mostly repeat what the faults have said.
+    if sink.is_usable() {
+        unused_pools(config, sink);
+        unreachable_servers(config, sink);
+    }
+}
+
+/// Remembers where each key was first used, and reports a second use.
+struct Once<K> {
+    seen: HashMap<K, Span>,
+}
+
+impl<K: core::hash::Hash + Eq> Once<K> {
+    fn new() -> Self {
+        Self { seen: HashMap::new() }
+    }
+
+    fn enter(&mut self, key: K, span: &Span, sink: &mut Sink, message: impl FnOnce() -> String) {
+        if let Some(first) = self.seen.get(&key) {
+            let twice = Diagnostic::error(span, message()).label("again here");
+            sink.push(twice.related(first, "first used here"));
+        } else {
+            self.seen.insert(key, span.clone());
+        }
+    }
+}
+
+fn unique_names(config: &Config, sink: &mut Sink) {
+    let mut names = Once::new();
+    let mut unique = |kind: &'static str, name: &At<String>, sink: &mut Sink| {
+        names.enter((kind, name.value.clone()), &name.span, sink, || {
+            format!("there are two {kind}s `{}`", name.value)
+        });
+    };
+    for port in &config.ports {
+        unique("port", &port.name, sink);
+    }
+    for pool in &config.pools {
+        unique("local pool", &pool.name, sink);
+    }
+    for service in config.services.iter().filter(|service| !service.name.span.is_empty()) {
+        unique("service", &service.name, sink);
+    }
+    let mut interfaces = Once::new();
+    for port in &config.ports {
+        let interface = &port.interface;
+        // The same name twice is already said when it stands for the interface as well.
+        if interface.span != port.name.span {
+            interfaces.enter(interface.value.as_str(), &interface.span, sink, || {
+                format!("two ports use the interface `{}`", interface.value)
+            });
+        }
+    }
+}
+
+fn port_rules(config: &Config, sink: &mut Sink) {
+    let mut addresses = Once::new();
+    let mut prefixes: HashMap<Prefix, (usize, Span)> = HashMap::new();
+    for (index, port) in config.ports.iter().enumerate() {
+        for address in &port.addresses {
+            addresses.enter(address.ip, &address.span, sink, || {
+                format!("the self address {} is used twice", address.ip)
+            });
+            let (owner, first) =
+                prefixes.entry(address.prefix).or_insert((index, address.span.clone()));
+            if *owner != index {
+                let message = format!("two ports have the neighbours {}", address.prefix);
+                let twice = Diagnostic::error(&address.span, message).label("again here");
+                let help = "give each port a prefix of its own";
+                sink.push(twice.related(first, "first used here").help(help));
+            }
+        }
+        let has_v6 = port.addresses.iter().any(|address| address.ip.is_ipv6());
+        if let Some(mtu) = port.mtu.as_ref().filter(|mtu| has_v6 && mtu.value < 1280) {
+            let message = format!("IPv6 needs an MTU of 1280 bytes, and `mtu` is {}", mtu.value);
+            sink.push(Diagnostic::error(&mtu.span, message));
+        }
+    }
+}
+
+/// What an address is used as. A message names it as `the … of …`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    SelfAddress,
+    Virtual,
+    Server,
+    Router,
+    Neighbour,
+}
+
+impl Role {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::SelfAddress => "a self address",
+            Self::Virtual => "a virtual address",
+            Self::Server => "a server",
+            Self::Router => "a router",
+            Self::Neighbour => "a neighbour",
+        }
+    }
+
+    /// Whether the director itself answers for the address.
+    const fn is_ours(self) -> bool {
+        matches!(self, Self::SelfAddress | Self::Virtual)
+    }
+}
+
+/// Every written address except those of pools.
+fn used_addresses(config: &Config) -> Vec<(IpAddr, Role, &Span)> {
+    let mut used = Vec::new();
+    for address in config.ports.iter().flat_map(|port| &port.addresses) {
+        used.push((address.ip, Role::SelfAddress, &address.span));
+    }
+    for service in &config.services {
+        used.push((service.address.ip(), Role::Virtual, &service.address.span));
+        for server in &service.servers {
+            used.push((server.address.ip(), Role::Server, &server.address.span));
+        }
+    }
+    for route in &config.routes {
+        used.push((route.via.value, Role::Router, &route.via.span));
+    }
+    for neighbour in &config.neighbours {
+        used.push((neighbour.ip.value, Role::Neighbour, &neighbour.ip.span));
+    }
+    used
+}
+
+/// An address of ours has one role, and no other host has it.
+fn roles(config: &Config, sink: &mut Sink) {
+    let used = used_addresses(config);
+    let mut ours: HashMap<IpAddr, (Role, &Span)> = HashMap::new();
+    for (ip, role, span) in &used {
+        if role.is_ours() {
+            ours.entry(*ip).or_insert((*role, span));
+        }
+    }
+    for (ip, role, span) in &used {
+        if let Some((other, first)) = ours.get(ip).filter(|(other, _)| other != role) {
+            sink.push(clash(*ip, (*role, span), (*other, first)));
+        }
+        for range in config.pools.iter().flat_map(|pool| &pool.addresses) {
+            if range.contains(ip) {
+                let message = format!("{ip} is {} and a local address", role.name());
+                let help = "a local address belongs to the director alone; choose a free one";
+                let clash = Diagnostic::error(span, message).label(role.name());
+                sink.push(clash.related(&range.span, "a local address").help(help));
+            }
+        }
+    }
+}
+
+fn clash(ip: IpAddr, (role, span): (Role, &Span), (other, first): (Role, &Span)) -> Diagnostic {
+    let message = format!("{ip} is {} and {}", role.name(), other.name());
+    let help = match (role, other) {
+        (Role::Virtual, Role::SelfAddress) => {
+            "the kernel would refuse connections to it; give the service an address of its own"
+        }
+        (Role::Server, _) => "the director cannot be its own server; name another host",
+        _ => "the director cannot be its own next hop; name another host",
+    };
+    Diagnostic::error(span, message).label(role.name()).related(first, other.name()).help(help)
+}
+
+fn services(reading: &Reading, sink: &mut Sink) {
+    let config = &reading.config;
+    let mut addresses = Once::new();
+    for (service, written) in config.services.iter().zip(&reading.written) {
+        let (address, protocol) = (service.address.value, service.protocol);
+        addresses.enter((address, protocol), &service.address.span, sink, || {
+            format!("two services have the address {address} for {protocol}")
+        });
+        service_servers(service, written.servers, sink);
+        pool_family(config, service, sink);
+        if let (Some(toa), ClientAddrPolicy::None) = (&written.toa, service.client_addr) {
+            let message = "`toa` has no effect: `client_addr` is \"none\" for this service";
+            sink.push(Diagnostic::warning(toa, message));
+        }
+    }
+}
+
+fn service_servers(service: &Service, written: usize, sink: &mut Sink) {
+    let mut addresses = Once::new();
+    for server in &service.servers {
+        let address = server.address.value;
+        addresses.enter(address, &server.address.span, sink, || {
+            format!("the service `{}` has the server {address} twice", service.name.value)
+        });
+        if Family::of(&address.ip()) != service.family() {
+            let message = format!("the server {address} is not of the service's address family");
+            let different = Diagnostic::error(&server.address.span, message);
+            let help = "translation between IPv4 and IPv6 is not in this version";
+            sink.push(different.related(&service.address.span, "the service").help(help));
+        }
+    }
+    let span = &service.address.span;
+    if written == 0 {
+        let message = format!("the service `{}` has no server", service.name.value);
+        let help = "add [[service.server]] with an address below it";
+        sink.push(Diagnostic::warning(span, message).help(help));
+    } else if service.servers.len() == written
+        && service.servers.iter().all(|server| server.weight == 0)
+    {
+        let message = format!("every server of `{}` has weight 0", service.name.value);
+        sink.push(Diagnostic::warning(span, message).label("refuses every new connection"));
+    }
+}
+
+fn pool_family(config: &Config, service: &Service, sink: &mut Sink) {
+    let pool = service.local_pool.and_then(|index| config.pools.get(index));
+    if service.forwarding != Forwarding::FullNat {
+        return;
+    }
+    let Some((pool, range)) = pool.and_then(|pool| Some((pool, pool.addresses.first()?))) else {
+        return;
+    };
+    if pool.family() != Some(service.family()) {
+        let message = format!(
+            "the addresses of local pool `{}` are not of the service's address family",
+            pool.name.value
+        );
+        let different = Diagnostic::error(&service.address.span, message);
+        sink.push(different.related(&range.span, "the pool's addresses"));
+    }
+}
+
+fn pools(config: &Config, sink: &mut Sink) {
+    let ranges: Vec<(&LocalPool, &At<AddressRange>)> = config
+        .pools
+        .iter()
+        .flat_map(|pool| pool.addresses.iter().map(move |range| (pool, range)))
+        .collect();
+    for (index, (pool, range)) in ranges.iter().enumerate() {
+        let earlier = ranges.iter().take(index).find(|(_, other)| other.overlaps(range));
+        if let Some((other, first)) = earlier {
+            let message = if core::ptr::eq(*pool, *other) {
+                format!("the local pool `{}` has an address twice", pool.name.value)
+            } else {
+                let (a, b) = (&other.name.value, &pool.name.value);
+                format!("the local pools `{a}` and `{b}` share an address")
+            };
+            let twice = Diagnostic::error(&range.span, message).label("again here");
+            sink.push(twice.related(&first.span, "first used here"));
+        }
+        if pool.family() != Some(Family::of(&range.first())) {
+            let message = format!("the local pool `{}` mixes address families", pool.name.value);
+            let help = "make two pools of it";
+            sink.push(Diagnostic::error(&range.span, message).help(help));
+        }
+    }
+}
+
+fn unused_pools(config: &Config, sink: &mut Sink) {
+    for (index, pool) in config.pools.iter().enumerate() {
+        if !config.services.iter().any(|service| service.local_pool == Some(index)) {
+            let message = format!("no service uses the local pool `{}`", pool.name.value);
+            sink.push(Diagnostic::warning(&pool.name.span, message));
+        }
+    }
+}
+
+fn duplicate_destinations(config: &Config, sink: &mut Sink) {
+    let mut routes = Once::new();
+    for route in &config.routes {
+        let prefix = route.prefix();
+        if Family::of(&prefix.addr()) == Family::of(&route.via) {
+            routes.enter(prefix, &route.to.span, sink, || format!("two routes lead to {prefix}"));
+        } else {
+            let message = format!("the router {} is not of the family of {prefix}", *route.via);
+            let different = Diagnostic::error(&route.via.span, message);
+            sink.push(different.related(&route.to.span, "the destinations"));
+        }
+    }
+    let mut neighbours = Once::new();
+    for neighbour in &config.neighbours {
+        let ip = neighbour.ip.value;
+        neighbours
+            .enter(ip, &neighbour.ip.span, sink, || format!("the neighbour {ip} is given twice"));
+    }
+}
+
+/// Routers and fixed neighbours are inside the prefix of a port.
+fn next_hops(config: &Config, sink: &mut Sink) {
+    let hops = config.routes.iter().map(|route| ("router", &route.via));
+    let hops = hops.chain(config.neighbours.iter().map(|neighbour| ("neighbour", &neighbour.ip)));
+    for (what, ip) in hops {
+        if config.neighbour_port(ip).is_none() {
+            let message = format!("no port reaches the {what} {}", ip.value);
+            sink.push(Diagnostic::error(&ip.span, message).help(known_prefixes(config)));
+        }
+    }
+}
+
+fn unreachable_servers(config: &Config, sink: &mut Sink) {
+    for server in config.services.iter().flat_map(|service| &service.servers) {
+        let ip = server.address.ip();
+        if config.neighbour_port(&ip).is_none() && config.route_to(&ip).is_none() {
+            let message = format!("no port and no route reaches the server {ip}");
+            let help = "add a [[route]] to it, or give a port an address in its network";
+            sink.push(Diagnostic::warning(&server.address.span, message).help(help));
+        }
+    }
+}
+
+fn known_prefixes(config: &Config) -> String {
+    let addresses = config.ports.iter().flat_map(|port| {
+        port.addresses.iter().map(|address| format!("{} ({})", address.prefix, port.name.value))
+    });
+    let known: Vec<_> = addresses.collect();
+    if known.is_empty() {
+        "no port has `addresses`: add them, for example [\"10.0.0.1/24\"]".to_owned()
+    } else {
+        format!("the ports reach {}", known.join(", "))
+    }
+}

@@ -1,0 +1,435 @@
+//! Every key of the configuration: the one list that the reader accepts, that "did you mean"
+//! searches, and that `docs/config.md` shows.
+
+/// One key of a section.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// As it is written.
+    pub name: &'static str,
+    /// What its value is, with its unit and range.
+    pub kind: &'static str,
+    /// What holds when it is absent, in the words of the documentation.
+    pub default: &'static str,
+    /// A value as it would be written.
+    pub example: &'static str,
+    /// What it does.
+    pub about: &'static str,
+}
+
+/// A table of the file.
+#[derive(Clone, Copy, Debug)]
+pub struct Section {
+    /// Its path, with dots.
+    pub path: &'static str,
+    /// Written with double brackets, any number of times.
+    pub repeated: bool,
+    /// What it describes.
+    pub about: &'static str,
+    /// Its keys, in the order of the documentation. Sections inside it are not among them.
+    pub keys: &'static [Key],
+    /// Last parts of the paths of the sections inside it.
+    pub inner: &'static [&'static str],
+}
+
+impl Section {
+    /// As its header is written: `[director]`, `[[service.server]]`.
+    #[must_use]
+    pub fn header(&self) -> String {
+        if self.repeated { format!("[[{}]]", self.path) } else { format!("[{}]", self.path) }
+    }
+
+    /// Every name that may stand in it.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.keys.iter().map(|key| key.name).chain(self.inner.iter().copied())
+    }
+}
+
+const fn key(
+    name: &'static str,
+    kind: &'static str,
+    default: &'static str,
+    example: &'static str,
+    about: &'static str,
+) -> Key {
+    Key { name, kind, default, example, about }
+}
+
+/// `[director]`.
+pub const DIRECTOR: Section = Section {
+    path: "director",
+    repeated: false,
+    about: "The balancer as a whole. May be absent.",
+    keys: &[
+        key(
+            "name",
+            "text",
+            "\"lvsd\"",
+            "\"edge-1\"",
+            "What the director calls itself in messages and status.",
+        ),
+        key(
+            "seed",
+            "integer, 0 to 2^63-1",
+            "random at every start; 0 in `simulate`",
+            "42",
+            "Seed of everything that is chosen at random: hash keys, sequence numbers, start offsets. Fix it only to repeat a run; a seed that others know weakens the protection against chosen keys.",
+        ),
+        key(
+            "sessions",
+            "integer, sessions per worker, 1 to 67108864",
+            "65536",
+            "1000000",
+            "How many sessions can live at once. The memory for them is taken at the start.",
+        ),
+        key(
+            "workers",
+            "integer",
+            "1",
+            "1",
+            "How many threads carry packets. Only 1 works in this version.",
+        ),
+    ],
+    inner: &[],
+};
+
+/// `[[port]]`.
+pub const PORT: Section = Section {
+    path: "port",
+    repeated: true,
+    about: "A network interface that the director receives on and sends from. At least one.",
+    keys: &[
+        key(
+            "name",
+            "text",
+            "required",
+            "\"outside\"",
+            "What other keys, messages and `simulate --in` call the port.",
+        ),
+        key(
+            "interface",
+            "text, at most 15 bytes",
+            "the name",
+            "\"eth1\"",
+            "The interface of the system that it uses.",
+        ),
+        key(
+            "mac",
+            "Ethernet address",
+            "the interface's; 02:00:00:00:00:01 and so on in `simulate`",
+            "\"02:00:00:00:00:0a\"",
+            "Its own Ethernet address.",
+        ),
+        key(
+            "mtu",
+            "integer, bytes of an IP packet, 576 to 65535",
+            "the interface's; 1500 in `simulate`",
+            "1500",
+            "The longest IP packet that it sends.",
+        ),
+        key(
+            "addresses",
+            "list of address/prefix length",
+            "[]",
+            "[\"10.0.0.1/24\", \"2001:db8::1/64\"]",
+            "Self addresses. Hosts inside the prefix are neighbours on this port.",
+        ),
+        key(
+            "self_owner",
+            "\"kernel\" or \"director\"",
+            "\"kernel\" in `run`, \"director\" in `simulate` and `demo`",
+            "\"kernel\"",
+            "Who answers ARP, neighbour discovery and ping for the port's own addresses.",
+        ),
+    ],
+    inner: &[],
+};
+
+/// `[[route]]`.
+pub const ROUTE: Section = Section {
+    path: "route",
+    repeated: true,
+    about: "Where packets go that are for no neighbour of a port. The longest prefix decides.",
+    keys: &[
+        key(
+            "to",
+            "address/prefix length, or \"default\"",
+            "required",
+            "\"172.16.0.0/12\"",
+            "The destinations.",
+        ),
+        key(
+            "via",
+            "address",
+            "required",
+            "\"10.0.0.254\"",
+            "The router: an address inside the prefix of a port.",
+        ),
+    ],
+    inner: &[],
+};
+
+/// `[[neighbour]]`.
+pub const NEIGHBOUR: Section = Section {
+    path: "neighbour",
+    repeated: true,
+    about: "A neighbour whose Ethernet address is fixed instead of asked for.",
+    keys: &[
+        key(
+            "ip",
+            "address",
+            "required",
+            "\"10.0.0.254\"",
+            "Its address, inside the prefix of a port.",
+        ),
+        key(
+            "mac",
+            "Ethernet address",
+            "required",
+            "\"02:00:00:00:00:fe\"",
+            "Its Ethernet address.",
+        ),
+    ],
+    inner: &[],
+};
+
+/// `[[local_pool]]`.
+pub const LOCAL_POOL: Section = Section {
+    path: "local_pool",
+    repeated: true,
+    about: "Local addresses: what servers of FullNAT services see as their client. All of one family.",
+    keys: &[
+        key("name", "text", "required", "\"inside\"", "What services call the pool."),
+        key(
+            "addresses",
+            "list of address or first-last, at most 65536 addresses in all",
+            "required",
+            "[\"10.1.0.100\", \"10.1.0.101-10.1.0.110\"]",
+            "The addresses. Nobody else may use them; the director answers ARP for them.",
+        ),
+        key(
+            "ports",
+            "first-last, 1 to 65535",
+            "\"1025-65535\"",
+            "\"1025-65535\"",
+            "The ports of each address that sessions may use.",
+        ),
+    ],
+    inner: &[],
+};
+
+/// `[[service]]`.
+pub const SERVICE: Section = Section {
+    path: "service",
+    repeated: true,
+    about: "A virtual service: the address that clients connect to, and how their packets are carried.",
+    keys: &[
+        key(
+            "name",
+            "text",
+            "protocol and address, `tcp 10.0.0.80:80`",
+            "\"web\"",
+            "What messages and status call the service.",
+        ),
+        key(
+            "address",
+            "address:port",
+            "required",
+            "\"10.0.0.80:80\"",
+            "The virtual address. On no interface: the director answers ARP for it.",
+        ),
+        key("protocol", "\"tcp\" or \"udp\"", "\"tcp\"", "\"tcp\"", "The transport protocol."),
+        key(
+            "forwarding",
+            "\"fullnat\" or \"nat\"",
+            "\"fullnat\"",
+            "\"fullnat\"",
+            "`fullnat`: the server sees a local address, and its reply comes back through the director wherever it stands. `nat`: the server sees the client, and its route to the client must lead through the director.",
+        ),
+        key(
+            "scheduler",
+            "name of a scheduler",
+            "\"wrr\"",
+            "\"rr\"",
+            "How a server is chosen for a new connection: `rr` in turn, `wrr` in turn by weight.",
+        ),
+        key(
+            "local_pool",
+            "name of a local pool",
+            "required with fullnat",
+            "\"inside\"",
+            "Where local addresses come from. Not for nat.",
+        ),
+        key(
+            "client_addr",
+            "\"toa\" or \"none\"",
+            "\"toa\" for TCP with fullnat, else \"none\"",
+            "\"toa\"",
+            "How the server learns the client's address. `toa`: as a TCP option.",
+        ),
+        key(
+            "timestamps",
+            "\"strip\" or \"keep\"",
+            "\"strip\" with fullnat, \"keep\" with nat",
+            "\"strip\"",
+            "Whether the TCP timestamp option of a client's SYN reaches the server. Many clients behind one local address have clocks of their own, and a server in TIME_WAIT may refuse the older one.",
+        ),
+    ],
+    inner: &["toa", "timeouts", "server"],
+};
+
+/// `[service.toa]`.
+pub const TOA: Section = Section {
+    path: "service.toa",
+    repeated: false,
+    about: "The TCP option that carries the client's address. Also written `toa = { kind_v4 = 254 }`.",
+    keys: &[
+        key(
+            "kind_v4",
+            "integer, 35 to 255",
+            "254",
+            "254",
+            "Option kind for an IPv4 client (8 bytes long).",
+        ),
+        key(
+            "kind_v6",
+            "integer, 35 to 255",
+            "254",
+            "253",
+            "Option kind for an IPv6 client (20 bytes long).",
+        ),
+        key(
+            "placement",
+            "\"syn\", \"handshake\" or \"until-server-data\"",
+            "\"until-server-data\"",
+            "\"until-server-data\"",
+            "Which segments of the client carry it: the SYN; the SYN and the handshake's ACK; or these and every further segment until the server has sent data.",
+        ),
+        key(
+            "no_room",
+            "\"drop\"",
+            "\"drop\"",
+            "\"drop\"",
+            "What becomes of a segment that has no room for the option: it is dropped and counted. A server never takes the local address for the client's unnoticed.",
+        ),
+    ],
+    inner: &[],
+};
+
+const TIMEOUT_KEYS: &[Key] = &[
+    key(
+        "profile",
+        "\"lvs\", \"kernel\" or \"rfc\"",
+        "\"lvs\"; in a service: the director's timeouts",
+        "\"lvs\"",
+        "The values of all keys below that are not set. `lvs`: as production LVS directors have them; `kernel`: as the Linux IPVS has them; `rfc`: the minimums of RFC 5382 and RFC 4787.",
+    ),
+    key("tcp_none", "duration", "2s / 2s / 240s", "\"2s\"", "No TCP state yet."),
+    key(
+        "tcp_established",
+        "duration",
+        "90s / 900s / 7440s",
+        "\"15m\"",
+        "Established, counted from the last packet.",
+    ),
+    key(
+        "tcp_syn_sent",
+        "duration",
+        "3s / 120s / 240s",
+        "\"3s\"",
+        "The server has sent a SYN and the client has not answered.",
+    ),
+    key(
+        "tcp_syn_recv",
+        "duration",
+        "30s / 60s / 240s",
+        "\"30s\"",
+        "The client has sent a SYN and the handshake is not over.",
+    ),
+    key("tcp_fin_wait", "duration", "7s / 120s / 240s", "\"7s\"", "The server has sent a FIN."),
+    key("tcp_time_wait", "duration", "7s / 120s / 240s", "\"7s\"", "Both sides have closed."),
+    key("tcp_close", "duration", "3s / 10s / 240s", "\"3s\"", "Ended by RST."),
+    key("tcp_close_wait", "duration", "7s / 60s / 240s", "\"7s\"", "The client has sent a FIN."),
+    key(
+        "tcp_last_ack",
+        "duration",
+        "7s / 30s / 240s",
+        "\"7s\"",
+        "Both have sent a FIN, the last acknowledgement is missing.",
+    ),
+    key(
+        "tcp_listen",
+        "duration",
+        "120s / 120s / 240s",
+        "\"120s\"",
+        "Known, but without a handshake under way.",
+    ),
+    key(
+        "tcp_synack",
+        "duration",
+        "30s / 120s / 240s",
+        "\"30s\"",
+        "A SYN proxy has answered and waits for the client.",
+    ),
+    key("udp", "duration", "300s / 300s / 300s", "\"300s\"", "UDP, counted from the last packet."),
+];
+
+/// `[timeouts]`.
+pub const TIMEOUTS: Section = Section {
+    path: "timeouts",
+    repeated: false,
+    about: "How long a session lives in each state without a packet. A duration is a number with a unit, from 1ms to 7 days: \"500ms\", \"90s\", \"15m\", \"2h\". Defaults are given as lvs / kernel / rfc.",
+    keys: TIMEOUT_KEYS,
+    inner: &[],
+};
+
+/// `[service.timeouts]`.
+pub const SERVICE_TIMEOUTS: Section = Section {
+    path: "service.timeouts",
+    repeated: false,
+    about: "The same keys for one service. What is not set here follows `[timeouts]`, or the profile if one is named here.",
+    keys: TIMEOUT_KEYS,
+    inner: &[],
+};
+
+/// `[[service.server]]`.
+pub const SERVER: Section = Section {
+    path: "service.server",
+    repeated: true,
+    about: "A real server of the service above it.",
+    keys: &[
+        key(
+            "address",
+            "address:port",
+            "required",
+            "\"10.1.0.11:8080\"",
+            "Where the server listens. The family is the service's.",
+        ),
+        key(
+            "weight",
+            "integer, 0 to 65535",
+            "1",
+            "2",
+            "Its share of new connections; 0 gives it none and leaves those it has.",
+        ),
+    ],
+    inner: &[],
+};
+
+/// All sections, in the order of the documentation.
+pub const SECTIONS: &[Section] = &[
+    DIRECTOR,
+    TIMEOUTS,
+    PORT,
+    ROUTE,
+    NEIGHBOUR,
+    LOCAL_POOL,
+    SERVICE,
+    TOA,
+    SERVICE_TIMEOUTS,
+    SERVER,
+];
+
+/// The names that may stand at the top of the file.
+pub fn top_level() -> impl Iterator<Item = &'static Section> {
+    SECTIONS.iter().filter(|section| !section.path.contains('.'))
+}

@@ -1,0 +1,17 @@
+//! The reference LVS balancer `lvsd`: command line, configuration, and the processes behind them.
+//!
+//! This library exists so that the tests of the binary reach its parts; it makes no promise of a
+//! stable interface. To build a balancer of your own, start from `lvs-director`.
+//!
+//! ```text
+//!   FILE.toml ──config──► Config ──build──► snapshot ──► lvs-director ◄──► ports
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod check;
+pub mod cli;
+pub mod config;
+mod exit;
+
+pub use cli::main;
+pub use exit::Exit;
