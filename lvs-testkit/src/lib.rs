@@ -1,1 +1,7 @@
-//! Placeholder opening.
+//! Test kit of the lvs crates.
+#![forbid(unsafe_code)]
+
+pub mod build;
+pub mod nic;
+pub mod oracle;
+pub mod pcap;
