@@ -1,19 +1,20 @@
-//! `cargo xtask bare-metal`: the packet path links where a panic has nowhere to go.
+//! `cargo xtask bare-metal`: the packet path links where a panic and the heap lead nowhere.
 //!
-//! `examples/bare_metal` is built for a target without an operating system. Its panic handler calls
-//! a symbol that exists nowhere, so the linker refuses it if the optimised code can still reach a
-//! panic. A check that cannot fail is worth nothing, so it is built a second time with a panic
-//! planted behind each probe's result, and that build has to be refused, and for that reason.
+//! `examples/bare_metal` is built for a target without an operating system. Its panic handler and its
+//! allocator call symbols that exist nowhere, so the linker refuses it if the optimised code can still
+//! reach one of them. A check that cannot fail is worth nothing, so it is built again with a panic and
+//! with an allocation planted behind each probe, and those builds have to be refused, for that reason.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::meta::Metadata;
-use crate::sh::{Cmd, Outcome, root};
+use crate::sh::{Cmd, Outcome, Run, root};
 
 const TARGET: &str = "x86_64-unknown-none";
-/// The symbol that the panic handler of the example calls.
-const NOWHERE: &str = "a_panic_is_reachable";
+/// The symbols that the panic handler and the allocator of the example call.
+const PANIC: &str = "a_panic_is_reachable";
+const HEAP: &[&str] = &["an_allocation_is_reachable", "a_free_is_reachable"];
 
 /// The task.
 pub(crate) fn run() -> Outcome {
@@ -22,18 +23,29 @@ pub(crate) fn run() -> Outcome {
     }
     let clean = build("").run();
     if !clean.ok() {
-        return Outcome::Failed(match clean.last_with(NOWHERE) {
-            Some(_) => format!("a panic can be reached, from one of: {}", panicking_files()),
-            None => format!("examples/bare_metal does not build: {}", clean.why()),
-        });
+        return Outcome::Failed(reason(&clean));
     }
-    let planted = build("--features plant-panic").quiet();
-    if planted.ok() {
-        return Outcome::Failed("the planted panic was linked: this check sees nothing".into());
+    for (feature, symbol) in [("plant-panic", PANIC), ("plant-alloc", HEAP[0])] {
+        let planted = build(&format!("--features {feature}")).quiet();
+        if planted.ok() {
+            return Outcome::Failed(format!("linked in spite of {feature}: this check is blind"));
+        }
+        if planted.last_with(symbol).is_none() {
+            return Outcome::Failed(format!("{feature} broke otherwise: {}", planted.why()));
+        }
     }
-    match planted.last_with(NOWHERE) {
-        Some(_) => Outcome::Passed("links; with a planted panic it does not".into()),
-        None => Outcome::Failed(format!("the planted build broke otherwise: {}", planted.why())),
+    Outcome::Passed("links; with a planted panic or allocation it does not".into())
+}
+
+/// Why the example was not linked.
+fn reason(run: &Run) -> String {
+    if HEAP.iter().any(|symbol| run.last_with(symbol).is_some()) {
+        return "the packet path can reach the heap (who calls it: see the linker's message)"
+            .into();
+    }
+    match run.last_with(PANIC) {
+        Some(_) => format!("a panic can be reached, from one of: {}", panicking_files()),
+        None => format!("examples/bare_metal does not build: {}", run.why()),
     }
 }
 

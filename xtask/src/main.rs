@@ -19,7 +19,7 @@ usage: cargo xtask TASK
   layers                           which crate may know which, and where unsafe code may stand
   licences                         licences of everything the shipped crates depend on
   links                            links between the pages lead to files
-  bare-metal                       link the packet path without a panic handler
+  bare-metal                       link the packet path without panic handler and heap
   bench afpacket                   forwarding over veth beside a bare ring loop
 ";
 

@@ -1,49 +1,37 @@
-//! The packet path on bare metal: no operating system, no allocator, and no way to panic.
+//! The packet path on bare metal: no operating system, no heap, and no way to panic.
 //!
-//! The panic handler calls a symbol that exists nowhere. As long as the optimised program can reach
-//! a panic (an index out of bounds, an overflowing division, an `unwrap`), the linker refuses it:
-//! `undefined symbol: a_panic_is_reachable`. A program that links is the proof that it cannot. With
-//! `--features plant-panic` every probe may panic on its result, and linking has to fail.
-//! `cargo xtask bare-metal` does both.
+//! The panic handler and the allocator call symbols that exist nowhere (`nowhere.rs`). As long as the
+//! optimised program can reach a panic (an index out of bounds, a division by zero, an `unwrap`) or
+//! the heap, the linker refuses it: `undefined symbol: a_panic_is_reachable`. A program that links is
+//! the proof that it cannot. With `--features plant-panic` or `plant-alloc` there is such a way, and
+//! linking has to fail. `cargo xtask bare-metal` does all of it.
 //!
 //! # Adding a probe
 //! Write a function in `probes.rs` that feeds `frame` (any bytes, any length) to the code and folds
 //! what comes out into one number, and name it in [`PROBES`]. State that the optimiser must not
-//! know goes through `black_box`.
+//! know goes through `black_box`. What the control side builds on the heap cannot be built here: take
+//! it as an opaque `&mut` that [`_start`] is given, so that only its use is linked.
 #![no_std]
 #![no_main]
 
 use core::hint::black_box;
 
+#[cfg(feature = "plant-alloc")]
+extern crate alloc as extern_alloc;
+
+mod lane;
+mod nowhere;
 mod probes;
 
-#[cfg(not(feature = "show-panics"))]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    unsafe extern "C" {
-        /// Defined nowhere, on purpose.
-        fn a_panic_is_reachable() -> !;
-    }
-    // SAFETY: a program in which this call is left does not link, so it never happens.
-    unsafe { a_panic_is_reachable() }
-}
-
-#[cfg(feature = "show-panics")]
-#[panic_handler]
-fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    // Keeps the file names in the program, where `cargo xtask bare-metal` looks for them.
-    black_box(info.location());
-    loop {}
-}
-
 /// All that is linked.
-const PROBES: [fn(&mut [u8]) -> u64; 6] = [
+const PROBES: [fn(&mut [u8]) -> u64; 7] = [
     probes::burst,
     probes::addresses,
     probes::headers,
     probes::views,
     probes::checksums,
     probes::siphash,
+    probes::lane,
 ];
 
 /// Where the machine would jump to, with one received frame.
@@ -62,9 +50,11 @@ pub unsafe extern "C" fn _start(frame: *mut u8, len: usize) -> u64 {
     seen
 }
 
-/// What a probe found; with the feature, a panic that depends on it.
+/// What a probe found; with a feature, a panic or an allocation that depends on it.
 fn planted(found: u64) -> u64 {
     #[cfg(feature = "plant-panic")]
     assert_ne!(found, 0x0123_4567_89ab_cdef, "planted");
+    #[cfg(feature = "plant-alloc")]
+    black_box(extern_alloc::boxed::Box::new(found));
     found
 }

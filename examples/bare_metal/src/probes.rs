@@ -10,9 +10,11 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use lvs_core::addr::{Prefix, is_martian_source};
 use lvs_core::checksum::{Delta, Sum, complete_partial};
 use lvs_core::flow::L4Proto;
-use lvs_core::io::Burst;
+use lvs_core::io::{Burst, Lane, PacketBuf, PortId};
 use lvs_core::siphash::SipHash13;
-use lvs_core::wire::{Headers, Ipv4, Ipv6, Parsed, Tcp};
+use lvs_core::wire::{Headers, Ipv4, Ipv6, Parsed, Tcp, echo};
+
+use crate::lane::OneFrame;
 
 /// Folds whatever is hashed into one number. Not a good hash, only one that uses every byte.
 #[derive(Default)]
@@ -111,4 +113,29 @@ pub fn checksums(frame: &mut [u8]) -> u64 {
 /// Hashes the frame as a keyed lookup does.
 pub fn siphash(frame: &mut [u8]) -> u64 {
     SipHash13::new(&black_box([7, 9])).bytes(frame)
+}
+
+/// Receives, edits at both ends, answers echoes in place and sends, over a lane.
+pub fn lane(frame: &mut [u8]) -> u64 {
+    let mut lane = OneFrame::new(frame, black_box(100));
+    let mut burst = Burst::new();
+    let mut seen = Fold::default();
+    for port in (0..lane.port_count()).map(PortId) {
+        while let Ok(1..) = lane.rx_burst(port, &mut burst) {
+            for packet in burst.iter_mut() {
+                let room = (packet.headroom(), packet.tailroom());
+                let grown = packet.push_front(black_box(4)).is_ok();
+                let shrunk = packet.pull_front(black_box(4)).is_ok();
+                let longer = packet.push_back(black_box(6)).is_ok();
+                packet.truncate(black_box(1500));
+                let answer = echo::reply_in_place(packet.data_mut(), black_box(64));
+                (room, grown, shrunk, longer, answer).hash(&mut seen);
+            }
+            lane.tx_burst(port, &mut burst).ok().hash(&mut seen);
+        }
+    }
+    if let Some(packet) = lane.alloc(black_box(64)) {
+        packet.data().hash(&mut seen);
+    }
+    seen.finish() ^ lane.sent ^ lane.stats(PortId(0)).tx
 }

@@ -9,6 +9,8 @@ use crate::{bare_metal, layers, licences, links};
 const BARE_TARGETS: &[&str] = &["x86_64-unknown-none", "thumbv7em-none-eabihf"];
 /// The crates without `std`.
 const PURE: &[&str] = &["lvs-core", "lvs-sched", "lvs-nat", "lvs-director"];
+/// Packages outside of the workspace.
+const OUTSIDE: &[&str] = &["examples/bare_metal/Cargo.toml", "fuzz/Cargo.toml"];
 /// Longest time one demo or lab may take, in seconds.
 const LAB_LIMIT: &str = "300";
 
@@ -21,7 +23,7 @@ pub(super) const STEPS: &[Step] = &[
     short("clippy", "all targets without a warning", clippy),
     short("features", "each crate alone with each feature set", features),
     short("no-std", "the pure crates for bare targets", no_std),
-    short("bare-metal", "the packet path links without a panic", bare_metal::run),
+    short("bare-metal", "the packet path links without panic and heap", bare_metal::run),
     short("tests", "unit, property, model and simulation tests", tests),
     short("doc-tests", "the examples in the documentation", doc_tests),
     short("docs", "the documentation builds without a warning", docs),
@@ -53,7 +55,17 @@ fn judge(run: &Run, note: &str) -> Outcome {
 }
 
 fn fmt() -> Outcome {
-    judge(&Cmd::cargo("fmt --all --check").run(), "")
+    let run = Cmd::cargo("fmt --all --check").run();
+    if !run.ok() {
+        return judge(&run, "");
+    }
+    for manifest in OUTSIDE.iter().filter(|manifest| root().join(manifest).exists()) {
+        let run = Cmd::cargo("fmt --check --manifest-path").arg(manifest).run();
+        if !run.ok() {
+            return judge(&run, "");
+        }
+    }
+    Outcome::Passed(String::new())
 }
 
 fn lockfile() -> Outcome {
