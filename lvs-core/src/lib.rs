@@ -9,9 +9,16 @@
 #[cfg(test)]
 extern crate std;
 
+extern crate alloc;
+
 pub mod addr;
 pub mod checksum;
+pub mod counters;
+pub mod event;
 pub mod flow;
+pub mod id;
 pub mod io;
 pub mod siphash;
+pub mod time;
+pub mod verdict;
 pub mod wire;

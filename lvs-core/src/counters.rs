@@ -1,0 +1,132 @@
+//! Plain per-worker counters: written by one worker, read by copy. No atomics on the packet path.
+
+use crate::verdict::{Absorbed, DropReason, Verdict};
+
+/// Packets and bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Packets; a segment train counts as one.
+    pub packets: u64,
+    /// Bytes of the IP packets.
+    pub bytes: u64,
+}
+
+impl Traffic {
+    /// Counts one packet.
+    pub const fn add(&mut self, bytes: u64) {
+        self.packets = self.packets.wrapping_add(1);
+        self.bytes = self.bytes.wrapping_add(bytes);
+    }
+}
+
+/// What a service or a server has carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[doc(alias = "ip_vs_stats")]
+pub struct Carried {
+    /// Sessions opened.
+    pub sessions: u64,
+    /// From clients.
+    pub inbound: Traffic,
+    /// To clients.
+    pub outbound: Traffic,
+}
+
+/// Counters of one worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets that entered `process`.
+    pub received: Traffic,
+    /// Verdicts `Forward`.
+    pub forwarded: u64,
+    /// Verdicts `Answer`.
+    pub answered: u64,
+    /// Verdicts `Release`.
+    pub released: u64,
+    /// Neighbour messages learned from.
+    pub learned: u64,
+    /// Packets copied aside until their next hop answers.
+    pub waiting: u64,
+    /// Packets that waited and have left.
+    pub resumed: u64,
+    /// Packets made by the director itself (ARP requests, probes).
+    pub originated: u64,
+    /// Sessions opened.
+    pub sessions_opened: u64,
+    /// Sessions closed by expiry.
+    pub sessions_expired: u64,
+    /// Sessions closed because their client started anew.
+    pub sessions_reused: u64,
+    /// Segments into which a client address was inserted.
+    pub toa_inserted: u64,
+    /// Of those, the ones whose options had to be compacted first.
+    pub toa_compacted: u64,
+    /// Segments from which a client's own copy of the option was removed.
+    pub toa_stripped: u64,
+    /// Segments that should have carried the client address and had no room; policy decided.
+    pub toa_no_room: u64,
+    /// Checksums completed in software because the port cannot.
+    pub csum_completed: u64,
+    drops: [u64; DropReason::COUNT],
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            received: Traffic::default(),
+            forwarded: 0,
+            answered: 0,
+            released: 0,
+            learned: 0,
+            waiting: 0,
+            resumed: 0,
+            originated: 0,
+            sessions_opened: 0,
+            sessions_expired: 0,
+            sessions_reused: 0,
+            toa_inserted: 0,
+            toa_compacted: 0,
+            toa_stripped: 0,
+            toa_no_room: 0,
+            csum_completed: 0,
+            drops: [0; DropReason::COUNT],
+        }
+    }
+}
+
+impl Counters {
+    /// Counts one verdict. Every received packet is counted exactly once here.
+    pub fn count(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Forward(_) => bump(&mut self.forwarded),
+            Verdict::Answer(_) => bump(&mut self.answered),
+            Verdict::Release => bump(&mut self.released),
+            Verdict::Absorb(Absorbed::NeighbourLearned) => bump(&mut self.learned),
+            Verdict::Absorb(Absorbed::WaitsForNeighbour) => bump(&mut self.waiting),
+            Verdict::Drop(reason) => self.drop_one(reason),
+        }
+    }
+
+    /// Counts a drop of a packet that already has another verdict, or never had one (a packet that
+    /// waited, a packet of the director's own).
+    pub fn drop_one(&mut self, reason: DropReason) {
+        if let Some(count) = self.drops.get_mut(reason.index()) {
+            bump(count);
+        }
+    }
+
+    /// Packets dropped for this reason.
+    #[must_use]
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops.get(reason.index()).copied().unwrap_or(0)
+    }
+
+    /// Packets dropped for any reason.
+    #[must_use]
+    pub fn dropped_total(&self) -> u64 {
+        self.drops.iter().fold(0u64, |sum, n| sum.wrapping_add(*n))
+    }
+}
+
+const fn bump(count: &mut u64) {
+    *count = count.wrapping_add(1);
+}

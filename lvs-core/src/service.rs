@@ -1,0 +1,169 @@
+//! What is balanced: virtual services and their real servers.
+
+use crate::addr::{RealAddr, VirtualAddr};
+use crate::flow::L4Proto;
+use crate::id::{PoolId, ServerId, ServiceId, TimeoutClass};
+use crate::sched::{SchedulerDef, Weight};
+use alloc::boxed::Box;
+use core::fmt;
+
+/// How packets reach a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[doc(alias = "IP_VS_CONN_F_MASQ")]
+pub enum Forwarding {
+    /// Destination becomes the server; replies must come back through the director.
+    Nat,
+    /// Source and destination change: the server sees a local address of the director.
+    FullNat,
+}
+
+impl Forwarding {
+    /// Name in configurations.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nat => "nat",
+            Self::FullNat => "fullnat",
+        }
+    }
+}
+
+impl fmt::Display for Forwarding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a service listens on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceKey {
+    /// Transport protocol.
+    pub proto: L4Proto,
+    /// Address and port; port 0 = every port that no other service of the address has.
+    pub addr: VirtualAddr,
+}
+
+/// What to do with a segment that should carry the client's address and has no room for it, not even
+/// after its options were compacted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum NoToaRoom {
+    /// Send the address ahead on a segment of its own without payload, then the segment as it is. A
+    /// SYN goes without; the segments behind it carry the address.
+    #[default]
+    SeparateAck,
+    /// Drop the segment; the sender's retransmission meets the same fate, which makes the fault seen.
+    Drop,
+}
+
+/// On which client segments the address option travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ToaPlacement {
+    /// On the SYN.
+    pub syn: bool,
+    /// On the segment that ends the handshake, and on every later one until the server has sent data
+    /// that the client acknowledged.
+    pub until_server_data: bool,
+}
+
+impl Default for ToaPlacement {
+    fn default() -> Self {
+        Self { syn: true, until_server_data: true }
+    }
+}
+
+/// The client-address TCP option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ToaOptions {
+    /// Option kind for IPv4 clients (8 bytes).
+    pub kind_v4: u8,
+    /// Option kind for IPv6 clients (20 bytes).
+    pub kind_v6: u8,
+    /// Which segments carry it.
+    pub placement: ToaPlacement,
+    /// What happens when it does not fit.
+    pub no_room: NoToaRoom,
+}
+
+impl Default for ToaOptions {
+    fn default() -> Self {
+        Self {
+            kind_v4: 254,
+            kind_v6: 254,
+            placement: ToaPlacement::default(),
+            no_room: NoToaRoom::default(),
+        }
+    }
+}
+
+/// How a server learns who the client is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ClientAddrMode {
+    /// Not at all (NAT keeps the address anyway).
+    #[default]
+    None,
+    /// By TCP option.
+    Toa(ToaOptions),
+}
+
+/// What happens to the TCP timestamp option of FullNAT clients. Many clients share one local address,
+/// so their clocks would look like one that jumps, and a server in TIME-WAIT would refuse them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TimestampPolicy {
+    /// Overwritten with NOPs in the SYN, so the connection runs without.
+    #[default]
+    Strip,
+    /// Left as it is.
+    Keep,
+}
+
+/// A virtual service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[doc(alias = "ip_vs_service")]
+pub struct VirtualService {
+    /// Stable number.
+    pub id: ServiceId,
+    /// Where it listens.
+    pub key: ServiceKey,
+    /// How packets reach its servers.
+    pub forwarding: Forwarding,
+    /// Chooses the server of a new session.
+    pub scheduler: &'static SchedulerDef,
+    /// Local addresses for FullNAT.
+    pub pool: Option<PoolId>,
+    /// How a server learns the client's address.
+    pub client_addr: ClientAddrMode,
+    /// What happens to client timestamps.
+    pub timestamps: TimestampPolicy,
+    /// Its time-outs.
+    pub timeouts: TimeoutClass,
+    /// Its servers, in the order of configuration.
+    pub servers: Box<[ServerId]>,
+}
+
+/// Administrative state of a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ServerState {
+    /// In use.
+    #[default]
+    Active,
+    /// Removed from the configuration while sessions may still point at it: they go on until they end.
+    Removed,
+}
+
+/// A server of one service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(alias = "ip_vs_dest")]
+pub struct RealServer {
+    /// Stable number.
+    pub id: ServerId,
+    /// The service it belongs to.
+    pub service: ServiceId,
+    /// Its address and port.
+    pub addr: RealAddr,
+    /// Its share.
+    pub weight: Weight,
+    /// Whether it is in use.
+    pub state: ServerState,
+}

@@ -1,0 +1,105 @@
+//! How long a session may be silent in each state: profiles and what the store counts in ticks.
+//!
+//! Three profiles: `lvs` (the default: TCP established 90 s, closing states short, so that local ports
+//! come back fast), `kernel` (Linux `net/netfilter/ipvs`, `tcp_timeouts`) and `rfc` (the minimums of
+//! RFC 5382 and RFC 4787). A service may override each state.
+
+use crate::session::TcpState;
+use crate::time::Tick;
+use core::time::Duration;
+
+/// Time-outs of one service, or the defaults of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[doc(alias = "ip_vs_timeout_user")]
+pub struct Timeouts {
+    tcp: [Duration; TcpState::COUNT],
+    udp: Duration,
+}
+
+const fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+impl Timeouts {
+    /// The default: as alibaba/LVS v3 and DPVS, and as the reference deployment.
+    pub const LVS: Self = Self {
+        tcp: [s(2), s(90), s(3), s(30), s(7), s(7), s(3), s(7), s(7), s(120), s(30)],
+        udp: s(300),
+    };
+    /// Linux IPVS.
+    pub const KERNEL: Self = Self {
+        tcp: [s(2), s(900), s(120), s(60), s(120), s(120), s(10), s(60), s(30), s(120), s(120)],
+        udp: s(300),
+    };
+    /// RFC 5382 section 5 (established 2 h 4 min, transitory 4 min), RFC 4787 section 4.3 (5 min).
+    pub const RFC: Self = Self {
+        tcp: [
+            s(2), s(7440), s(240), s(240), s(240), s(240), s(240), s(240), s(240), s(240), s(240),
+        ],
+        udp: s(300),
+    };
+
+    /// A profile by name: `lvs`, `kernel`, `rfc`.
+    #[must_use]
+    pub fn profile(name: &str) -> Option<Self> {
+        match name {
+            "lvs" => Some(Self::LVS),
+            "kernel" => Some(Self::KERNEL),
+            "rfc" => Some(Self::RFC),
+            _ => None,
+        }
+    }
+
+    /// Of a TCP state.
+    #[must_use]
+    pub fn tcp(&self, state: TcpState) -> Duration {
+        self.tcp.get(state.index()).copied().unwrap_or(Duration::ZERO)
+    }
+
+    /// Of a UDP session.
+    #[must_use]
+    pub const fn udp(&self) -> Duration {
+        self.udp
+    }
+
+    /// The same with another time-out for one TCP state.
+    #[must_use]
+    pub fn with_tcp(mut self, state: TcpState, timeout: Duration) -> Self {
+        if let Some(place) = self.tcp.get_mut(state.index()) {
+            *place = timeout;
+        }
+        self
+    }
+
+    /// The same with another time-out for UDP.
+    #[must_use]
+    pub const fn with_udp(mut self, timeout: Duration) -> Self {
+        self.udp = timeout;
+        self
+    }
+
+    /// In ticks, as the session store counts.
+    #[must_use]
+    pub fn ticks(&self) -> TimeoutTicks {
+        TimeoutTicks { tcp: self.tcp.map(Tick::covering), udp: Tick::covering(self.udp) }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self::LVS
+    }
+}
+
+/// [`Timeouts`] in ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeoutTicks {
+    pub(crate) tcp: [u32; TcpState::COUNT],
+    pub(crate) udp: u32,
+}
+
+impl Default for TimeoutTicks {
+    fn default() -> Self {
+        Timeouts::LVS.ticks()
+    }
+}
