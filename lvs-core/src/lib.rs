@@ -9,6 +9,7 @@
 #[cfg(test)]
 extern crate std;
 
+#[cfg(feature = "alloc")]
 extern crate alloc;
 
 pub mod addr;
@@ -18,7 +19,18 @@ pub mod event;
 pub mod flow;
 pub mod id;
 pub mod io;
+#[cfg(feature = "alloc")]
+mod map;
+pub mod plan;
+#[cfg(feature = "alloc")]
+pub mod sched;
+#[cfg(feature = "alloc")]
+pub mod service;
+pub mod session;
 pub mod siphash;
+#[cfg(feature = "alloc")]
+pub mod snapshot;
 pub mod time;
+pub mod timeouts;
 pub mod verdict;
 pub mod wire;

@@ -223,7 +223,9 @@ mod tests {
 
     #[test]
     fn low_bits_shares_the_range_without_overlap() {
-        for (workers, first, last) in [(1u16, 1025u16, 2000u16), (2, 1025, 65535), (3, 5000, 5100), (8, 1, 65535)] {
+        for (workers, first, last) in
+            [(1u16, 1025u16, 2000u16), (2, 1025, 65535), (3, 5000, 5100), (8, 1, 65535)]
+        {
             let mut owner: HashMap<u16, u8> = HashMap::new();
             for worker in 0..u8::try_from(workers).unwrap() {
                 let plan = LowBits::new(first, last, WorkerId(worker), workers).unwrap();

@@ -32,7 +32,7 @@ impl Time {
 #[must_use]
 pub const fn nanos(duration: Duration) -> u64 {
     let n = duration.as_nanos();
-    if n > u64::MAX as u128 { u64::MAX } else { { n as u64 } }
+    if n > u64::MAX as u128 { u64::MAX } else { n as u64 }
 }
 
 /// Coarse time of a session: 2^26 ns, about 67 ms, wrapping after nine years.
@@ -57,7 +57,7 @@ impl Tick {
     pub const fn covering(duration: Duration) -> u32 {
         let ticks = (nanos(duration) >> Self::SHIFT)
             .saturating_add(if nanos(duration).trailing_zeros() >= Self::SHIFT { 1 } else { 2 });
-        if ticks > Self::LONGEST as u64 { Self::LONGEST } else { { ticks as u32 } }
+        if ticks > Self::LONGEST as u64 { Self::LONGEST } else { ticks as u32 }
     }
 
     /// The longest time-out that can be counted, a quarter of the wrap: about two years.

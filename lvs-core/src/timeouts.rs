@@ -34,7 +34,17 @@ impl Timeouts {
     /// RFC 5382 section 5 (established 2 h 4 min, transitory 4 min), RFC 4787 section 4.3 (5 min).
     pub const RFC: Self = Self {
         tcp: [
-            s(2), s(7440), s(240), s(240), s(240), s(240), s(240), s(240), s(240), s(240), s(240),
+            s(2),
+            s(7440),
+            s(240),
+            s(240),
+            s(240),
+            s(240),
+            s(240),
+            s(240),
+            s(240),
+            s(240),
+            s(240),
         ],
         udp: s(300),
     };

@@ -5,6 +5,7 @@
 //! Sizes and offsets are pinned at the end of this file.
 
 use crate::flow::{Direction, L4Proto, TupleV4, TupleV6, WireTuple};
+use crate::siphash::SipHash13;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -249,16 +250,13 @@ pub(super) trait Line:
     fn quad(&self) -> Quad;
     /// Writes the addresses; `false` when one is of the other family.
     fn set_quad(&mut self, quad: &Quad) -> bool;
-    /// Words that identify a tuple, for the hash.
-    fn words(tuple: &Self::Tuple) -> [u64; 5];
-    /// How many of them count.
-    const WORDS: usize;
+    /// Keyed hash of a tuple.
+    fn hash(key: &SipHash13, tuple: &Self::Tuple) -> u64;
 }
 
 impl Line for LineV4 {
     type Tuple = TupleV4;
     const V6: bool = false;
-    const WORDS: usize = 2;
 
     fn tail(&self) -> &Tail {
         &self.tail
@@ -334,9 +332,10 @@ impl Line for LineV4 {
         true
     }
 
-    fn words(t: &TupleV4) -> [u64; 5] {
+    #[inline]
+    fn hash(key: &SipHash13, t: &TupleV4) -> u64 {
         let addresses = (u64::from(t.src) << 32) | u64::from(t.dst);
-        [addresses, ports(t.sport, t.dport, t.proto), 0, 0, 0]
+        key.words(&[addresses, ports(t.sport, t.dport, t.proto)])
     }
 }
 
@@ -362,7 +361,6 @@ const fn whole(quarters: [u32; 4]) -> u128 {
 impl Line for LineV6 {
     type Tuple = TupleV6;
     const V6: bool = true;
-    const WORDS: usize = 5;
 
     fn tail(&self) -> &Tail {
         &self.tail
@@ -439,9 +437,10 @@ impl Line for LineV6 {
         true
     }
 
-    fn words(t: &TupleV6) -> [u64; 5] {
+    #[inline]
+    fn hash(key: &SipHash13, t: &TupleV6) -> u64 {
         let ([a, b], [c, d]) = (halves(t.src), halves(t.dst));
-        [a, b, c, d, ports(t.sport, t.dport, t.proto)]
+        key.words(&[a, b, c, d, ports(t.sport, t.dport, t.proto)])
     }
 }
 

@@ -137,7 +137,7 @@ impl From<Direction> for Seen {
 
 use TcpState::{
     Close as CL, CloseWait as CW, Established as ES, FinWait as FW, LastAck as LA, Listen as LI,
-    SynAck as SA, SynRecv as SR, SynSent as SS, TimeWait as TW,
+    SynRecv as SR, SynSent as SS, TimeWait as TW,
 };
 
 type Row = [TcpState; TcpState::COUNT];
@@ -203,9 +203,11 @@ mod tests {
     fn a_life_ends_in_time_wait_whoever_closes_first() {
         let open = [(In, SYN), (Out, SYN | ACK), (In, ACK), (In, ACK | PSH), (Out, ACK)];
         assert_eq!(walk(&open), ES);
-        let client_first = [&open[..], &[(In, FIN | ACK), (Out, ACK), (Out, FIN | ACK), (In, ACK)]].concat();
+        let client_first =
+            [&open[..], &[(In, FIN | ACK), (Out, ACK), (Out, FIN | ACK), (In, ACK)]].concat();
         assert_eq!(walk(&client_first), TW);
-        let server_first = [&open[..], &[(Out, FIN | ACK), (In, ACK), (In, FIN | ACK), (Out, ACK)]].concat();
+        let server_first =
+            [&open[..], &[(Out, FIN | ACK), (In, ACK), (In, FIN | ACK), (Out, ACK)]].concat();
         assert_eq!(walk(&server_first), TW);
     }
 

@@ -1,0 +1,217 @@
+//! From a tuple to the slot of its session: buckets of one cache line, fixed capacity, bounded walk.
+//!
+//! ```text
+//!  bucket, 64 bytes:  tag 10 x u16 | passed u16 | spare u16 | entry 10 x u32
+//! ```
+//!
+//! A tag is 16 bits of the keyed hash, so one line answers nearly every question; the key itself is
+//! compared in the session line, which the packet needs anyway. A key that finds its bucket full moves
+//! to the next one, and `passed` of each full bucket counts such keys, so a miss ends at the first
+//! bucket with `passed == 0`. No key lies more than [`WALK`] buckets from its home; an insert that
+//! would is refused. Nothing grows, nothing is ever rehashed.
+//!
+//! The entry is the slot with the direction in its highest bit: a lookup tells both at once.
+
+use crate::flow::Direction;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Keys per bucket.
+const WAYS: usize = 10;
+/// Buckets a key may lie in: its home and the ones behind it.
+const WALK: usize = 8;
+const RETURN_BIT: u32 = 1 << 31;
+
+/// One cache line of directory.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C, align(64))]
+pub(super) struct Bucket {
+    tag: [u16; WAYS],
+    passed: u16,
+    spare: u16,
+    entry: [u32; WAYS],
+}
+
+const _: () = assert!(size_of::<Bucket>() == 64);
+
+/// Buckets for this many keys at 5.5 keys a bucket, where overflow stays below one key in a hundred.
+pub(super) const fn buckets_for(keys: usize) -> usize {
+    // 2 / 11 = 1 / 5.5; the walk never wraps, so the last home needs WALK - 1 buckets behind it.
+    keys.saturating_mul(2).div_ceil(11).saturating_add(WALK)
+}
+
+/// The walk from the key's home found no free place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NoPlace;
+
+pub(super) struct Directory<'m> {
+    buckets: &'m mut [Bucket],
+}
+
+const fn tag_of(hash: u64) -> u16 {
+    hash as u16 | 1
+}
+
+const fn entry_of(slot: u32, direction: Direction) -> u32 {
+    match direction {
+        Direction::Inbound => slot,
+        Direction::Return => slot | RETURN_BIT,
+    }
+}
+
+const fn split(entry: u32) -> (u32, Direction) {
+    if entry & RETURN_BIT == 0 {
+        (entry, Direction::Inbound)
+    } else {
+        (entry & !RETURN_BIT, Direction::Return)
+    }
+}
+
+impl<'m> Directory<'m> {
+    /// Over zeroed or old memory; forgets everything in it.
+    pub(super) fn new(buckets: &'m mut [Bucket]) -> Self {
+        buckets.fill(Bucket::default());
+        Self { buckets }
+    }
+
+    fn home(&self, hash: u64) -> usize {
+        let homes = self.buckets.len().saturating_sub(WALK - 1) as u64;
+        // High bits times the number of homes: any count, no division.
+        ((hash >> 32).wrapping_mul(homes) >> 32) as usize
+    }
+
+    /// The first slot on the walk whose tag matches and whose session `is_it`.
+    pub(super) fn find(
+        &self,
+        hash: u64,
+        mut is_it: impl FnMut(u32, Direction) -> bool,
+    ) -> Option<(u32, Direction)> {
+        let tag = tag_of(hash);
+        for bucket in self.buckets.get(self.home(hash)..)?.iter().take(WALK) {
+            for (have, entry) in bucket.tag.iter().zip(&bucket.entry) {
+                if *have == tag {
+                    let (slot, direction) = split(*entry);
+                    if is_it(slot, direction) {
+                        return Some((slot, direction));
+                    }
+                }
+            }
+            if bucket.passed == 0 {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Adds an entry. The caller has made sure that the key is not there yet.
+    pub(super) fn insert(
+        &mut self,
+        hash: u64,
+        slot: u32,
+        direction: Direction,
+    ) -> Result<(), NoPlace> {
+        let home = self.home(hash);
+        let walk = self.buckets.get_mut(home..).ok_or(NoPlace)?;
+        let at =
+            walk.iter().take(WALK).position(|bucket| bucket.tag.contains(&0)).ok_or(NoPlace)?;
+        for (step, bucket) in walk.iter_mut().take(at.saturating_add(1)).enumerate() {
+            if step < at {
+                bucket.passed = bucket.passed.saturating_add(1);
+                continue;
+            }
+            for (tag, entry) in bucket.tag.iter_mut().zip(&mut bucket.entry) {
+                if *tag == 0 {
+                    *tag = tag_of(hash);
+                    *entry = entry_of(slot, direction);
+                    return Ok(());
+                }
+            }
+        }
+        Err(NoPlace)
+    }
+
+    /// Removes an entry; `false` when it is not there.
+    pub(super) fn remove(&mut self, hash: u64, slot: u32, direction: Direction) -> bool {
+        let (tag, wanted) = (tag_of(hash), entry_of(slot, direction));
+        let home = self.home(hash);
+        let Some(walk) = self.buckets.get_mut(home..) else { return false };
+        let holds = |bucket: &Bucket| {
+            bucket.tag.iter().zip(&bucket.entry).any(|(t, e)| *t == tag && *e == wanted)
+        };
+        let Some(at) = walk.iter().take(WALK).position(holds) else { return false };
+        for (step, bucket) in walk.iter_mut().take(at.saturating_add(1)).enumerate() {
+            if step < at {
+                bucket.passed = bucket.passed.saturating_sub(1);
+                continue;
+            }
+            for (have, entry) in bucket.tag.iter_mut().zip(&bucket.entry) {
+                if *have == tag && *entry == wanted {
+                    *have = 0;
+                    break;
+                }
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+    use std::vec;
+    use std::vec::Vec;
+
+    /// A cheap stand-in for the keyed hash.
+    fn mix(key: u64) -> u64 {
+        (key ^ 0x9e37_79b9)
+            .wrapping_mul(0xff51_afd7_ed55_8ccd)
+            .rotate_left(31)
+            .wrapping_mul(0xc4ce_b9fe_1a85_ec53)
+    }
+
+    #[test]
+    fn what_went_in_is_found_until_it_is_removed() {
+        let mut memory = vec![Bucket::default(); buckets_for(1000)];
+        let mut directory = Directory::new(&mut memory);
+        let mut model: HashMap<u64, u32> = HashMap::new();
+        let mut random = 1u64;
+        for step in 0..200_000u32 {
+            random = mix(random.wrapping_add(u64::from(step)));
+            let key = random % 1500;
+            let found = directory.find(mix(key), |slot, _| model.get(&key) == Some(&slot));
+            assert_eq!(found.map(|f| f.0), model.get(&key).copied());
+            if let Some(slot) = model.remove(&key) {
+                assert!(directory.remove(mix(key), slot, Direction::Inbound));
+                assert!(!directory.remove(mix(key), slot, Direction::Inbound));
+            } else if model.len() < 1000 {
+                let slot = u32::try_from(key).unwrap();
+                directory.insert(mix(key), slot, Direction::Inbound).unwrap();
+                model.insert(key, slot);
+            }
+        }
+        for (key, slot) in model {
+            assert!(directory.remove(mix(key), slot, Direction::Inbound));
+        }
+        assert!(memory.iter().all(|b| b.tag == [0; WAYS] && b.passed == 0), "something is left");
+    }
+
+    #[test]
+    fn keys_of_one_home_fill_the_walk_and_then_are_refused() {
+        let mut memory = vec![Bucket::default(); buckets_for(5)];
+        let mut directory = Directory::new(&mut memory);
+        let room = u32::try_from(WALK * WAYS).unwrap();
+        let inserted: Vec<_> =
+            (0..=room).map(|slot| directory.insert(7, slot, Direction::Return).is_ok()).collect();
+        assert_eq!(inserted.iter().filter(|ok| **ok).count(), WALK * WAYS);
+        assert_eq!(inserted.last(), Some(&false));
+        for slot in (0..room).rev() {
+            assert_eq!(
+                directory.find(7, |s, _| s == slot),
+                Some((slot, Direction::Return)),
+                "slot {slot}"
+            );
+            assert!(directory.remove(7, slot, Direction::Return));
+        }
+        assert_eq!(directory.find(7, |_, _| true), None);
+    }
+}

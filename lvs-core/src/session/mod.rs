@@ -1,0 +1,586 @@
+//! Sessions: every tracked flow of one worker, found from either side.
+//!
+//! ```text
+//!   C:cp ─► V:vp ──keyed hash──► directory ──┐
+//!                                            ├──► hot line (64 B) ┄ same slot ┄ cold record (64 B)
+//!   S:sp ─► L:lp ──port plan (arithmetic)────┘
+//! ```
+//!
+//! The reply of a FullNAT session needs no hash: its local port *is* the slot ([`crate::plan`]). A NAT
+//! session has no local port, so its reply tuple is a second key in the directory.
+//!
+//! # Contract
+//! - Memory is lent by the caller and its size is known beforehand ([`SessionStore::memory_for`]);
+//!   nothing is allocated, nothing grows, and a full store is an ordinary answer ([`OpenError`]).
+//! - Every walk is bounded.
+//! - No reference into the store leaves a call: sessions come out as copies.
+//! - A [`SessionId`] kept too long reaches nothing. A [`Candidate`] is only a hint: each use compares
+//!   the key in the session's line again.
+//! - Both keys enter together and leave together.
+//! - No two live sessions share (local address, local port, server address, server port, protocol).
+//! - Nothing expires early. Time-outs up to 10 s are exact to two ticks (0.14 s), longer ones are at
+//!   most 4 s late while [`SessionStore::next_expired`] is called with enough budget.
+
+mod directory;
+mod free;
+mod layout;
+mod lists;
+mod table;
+pub mod tcp;
+
+pub use layout::Quad;
+pub use tcp::TcpState;
+
+use crate::addr::RealAddr;
+use crate::counters::Traffic;
+use crate::flow::{Direction, WireTuple};
+use crate::id::{HopId, LocalId, ServerId, SessionId, TimeoutClass};
+use crate::plan::{PortPlan, Whole};
+use crate::time::{Tick, Time};
+use crate::timeouts::TimeoutTicks;
+use core::fmt;
+use core::net::IpAddr;
+use layout::{LineV4, LineV6};
+use table::Table;
+
+/// Alignment that the lent memory needs, in bytes.
+pub const MEMORY_ALIGN: usize = 128;
+/// Most time-out classes.
+pub const MAX_CLASSES: usize = lists::CLASSES;
+
+/// Bits of [`Detail::pending`]: what is still to be done on client segments.
+pub mod pending {
+    /// The client's address still goes onto client segments.
+    pub const TOA: u8 = 0x01;
+    /// The client's SYN has been seen; its initial sequence number is known.
+    pub const HANDSHAKE: u8 = 0x02;
+}
+
+/// Size of one family's table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableConfig {
+    /// Local addresses; each takes as many slots as the port plan has.
+    pub local_addresses: u16,
+    /// Slots for sessions without a local port (NAT).
+    pub general: u32,
+}
+
+/// Size and secrets of a store.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// IPv4 sessions.
+    pub v4: TableConfig,
+    /// IPv6 sessions.
+    pub v6: TableConfig,
+    /// Secret of the hash; random at each start.
+    pub key: [u64; 2],
+    /// Where each local address starts to give out ports; random at each start.
+    pub seed: u64,
+}
+
+impl fmt::Debug for StoreConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreConfig")
+            .field("v4", &self.v4)
+            .field("v6", &self.v6)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The store could not be built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// More slots than 2^31 in one table.
+    TooLarge,
+    /// The lent memory is smaller than [`SessionStore::memory_for`] says, or not aligned to
+    /// [`MEMORY_ALIGN`].
+    Memory {
+        /// Bytes needed.
+        needed: usize,
+    },
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge => f.write_str("a session table holds at most 2^31 slots; use fewer"),
+            Self::Memory { needed } => {
+                write!(f, "the session store needs {needed} bytes aligned to {MEMORY_ALIGN}")
+            }
+        }
+    }
+}
+impl core::error::Error for StoreError {}
+
+/// A packet to look up: its tuple, and which local address its destination is, if it is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// As on the wire.
+    pub tuple: WireTuple,
+    /// The destination as a local address.
+    pub local: Option<LocalId>,
+}
+
+/// Where a packet seems to belong. Only a hint, and only until the store changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    v6: bool,
+    slot: u32,
+    /// Which side the packet comes from.
+    pub direction: Direction,
+}
+
+/// What a packet tells its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// TCP flags; `None` for other protocols.
+    pub tcp_flags: Option<u8>,
+    /// Bytes of the IP packet.
+    pub bytes: u32,
+}
+
+/// The stored numbers that translate packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Translation {
+    /// One's complement change of the L4 checksum inbound; the return change is its complement.
+    pub l4_delta: u16,
+    /// The same of the IPv4 header checksum.
+    pub ip_delta: u16,
+    /// Added to inbound sequence numbers, taken from return acknowledgements.
+    pub seq_delta: u32,
+    /// Added to return sequence numbers, taken from inbound acknowledgements.
+    pub ack_delta: u32,
+}
+
+/// A session as one packet meets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Where it is.
+    pub candidate: Candidate,
+    /// Its addresses.
+    pub quad: Quad,
+    /// State before the packet.
+    pub before: TcpState,
+    /// State after it.
+    pub after: TcpState,
+    /// Handshake over and nothing pending.
+    pub plain: bool,
+    /// This is the first packet from the server.
+    pub first_answer: bool,
+    /// How packets are translated.
+    pub translation: Translation,
+    /// Its server.
+    pub server: ServerId,
+    /// Next hop of this packet.
+    pub hop: HopId,
+}
+
+/// A local address to choose a port on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalSource {
+    /// Its number.
+    pub id: LocalId,
+    /// Its address.
+    pub ip: IpAddr,
+}
+
+/// Where the reply of a new session goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// To a port of one of these local addresses, tried in turn from number `first` on.
+    Local {
+        /// The pool.
+        addresses: &'a [LocalSource],
+        /// Where to start in it.
+        first: usize,
+    },
+    /// To the client itself: no local port, two keys.
+    General,
+}
+
+/// A session to open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open<'a> {
+    /// Its addresses; with [`Place::Local`] the store fills in `local`.
+    pub quad: Quad,
+    /// Where its replies go.
+    pub place: Place<'a>,
+    /// Its first state; for UDP any.
+    pub state: TcpState,
+    /// Whether it starts with nothing pending (UDP).
+    pub plain: bool,
+    /// Its server.
+    pub server: ServerId,
+    /// Next hop toward the server.
+    pub hop_in: HopId,
+    /// Next hop toward the client.
+    pub hop_out: HopId,
+    /// Its time-outs.
+    pub class: TimeoutClass,
+}
+
+/// The session that used the same slot, and so the same local port, before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Previous {
+    /// Its server.
+    pub server: RealAddr,
+    /// The next sequence number that the server expected, in the server's number space; 0 when the
+    /// server never acknowledged anything.
+    pub next_seq: u32,
+}
+
+/// What an open has decided so far, for whoever computes the translation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reserved {
+    /// All addresses, the local port included.
+    pub quad: Quad,
+    /// The slot's last session.
+    pub previous: Option<Previous>,
+}
+
+/// A session was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// Its handle.
+    pub id: SessionId,
+    /// Its addresses.
+    pub quad: Quad,
+}
+
+/// A session could not be opened. Nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// No slot is free, or the directory has no place for the key.
+    Full,
+    /// No local address of the pool has a free port.
+    NoPort,
+    /// Another session already has one of the tuples.
+    Taken,
+    /// The addresses are of different families.
+    Family,
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "the session table is full",
+            Self::NoPort => "no local address of the pool has a free port",
+            Self::Taken => "another session already has this tuple",
+            Self::Family => "client, service, local address and server are not of one family",
+        })
+    }
+}
+impl core::error::Error for OpenError {}
+
+/// What unusual segments need to know and change; none of it is read for ordinary ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Detail {
+    /// Handshake over, nothing pending. Once set it stays.
+    pub plain: bool,
+    /// Bits of [`pending`].
+    pub pending: u8,
+    /// The client's initial sequence number, as the client sent it; 0 once plain.
+    pub client_isn: u32,
+    /// The server's first data sequence number; 0 once plain.
+    pub server_first: u32,
+    /// End of the server's newest data, in its number space.
+    pub server_seq_end: u32,
+    /// The server's newest acknowledgement, in its number space.
+    pub server_ack: u32,
+    /// Maximum segment size that the client announced; 0 = none.
+    pub client_mss: u16,
+    /// Added to inbound sequence numbers.
+    pub seq_delta: u32,
+    /// Next hop toward the server.
+    pub hop_in: HopId,
+    /// Next hop toward the client.
+    pub hop_out: HopId,
+}
+
+/// A copy of everything about a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(alias = "ip_vs_conn")]
+pub struct Session {
+    /// Its handle.
+    pub id: SessionId,
+    /// Its addresses.
+    pub quad: Quad,
+    /// Its TCP state; `None` for UDP.
+    pub state: TcpState,
+    /// Handshake over and nothing pending.
+    pub plain: bool,
+    /// The server has answered.
+    pub answered: bool,
+    /// Its server.
+    pub server: ServerId,
+    /// Next hop toward the server.
+    pub hop_in: HopId,
+    /// Next hop toward the client.
+    pub hop_out: HopId,
+    /// Its time-outs.
+    pub class: TimeoutClass,
+    /// How packets are translated.
+    pub translation: Translation,
+    /// When it was opened.
+    pub opened: Tick,
+    /// When its newest packet came.
+    pub last_seen: Tick,
+    /// From the client.
+    pub inbound: Traffic,
+    /// To the client.
+    pub outbound: Traffic,
+    /// It holds a local port.
+    pub has_local_port: bool,
+}
+
+/// All sessions of one worker.
+pub struct SessionStore<'m, P = Whole> {
+    v4: Table<'m, LineV4>,
+    v6: Table<'m, LineV6>,
+    config: StoreConfig,
+    plan: P,
+    classes: [TimeoutTicks; MAX_CLASSES],
+    used_classes: usize,
+}
+
+impl<'m, P: PortPlan> SessionStore<'m, P> {
+    /// Bytes of memory that a store of this size takes, exactly; `None` when it is too large.
+    #[must_use]
+    pub fn memory_for(config: &StoreConfig, plan: &P) -> Option<usize> {
+        table::memory_for::<LineV4>(&config.v4, plan.slots())?.checked_add(table::memory_for::<
+            LineV6,
+        >(
+            &config.v6,
+            plan.slots(),
+        )?)
+    }
+
+    /// Formats `memory`; whatever it held is forgotten.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the memory is too small or not aligned, or the size impossible.
+    pub fn new(config: StoreConfig, plan: P, memory: &'m mut [u8]) -> Result<Self, StoreError> {
+        let needed = Self::memory_for(&config, &plan).ok_or(StoreError::TooLarge)?;
+        let short = StoreError::Memory { needed };
+        let slots = plan.slots();
+        let (v4, rest) =
+            Table::new(&config.v4, slots, &config.key, config.seed, memory).ok_or(short)?;
+        let (v6, _) = Table::new(&config.v6, slots, &config.key, config.seed, rest).ok_or(short)?;
+        Ok(Self {
+            v4,
+            v6,
+            config,
+            plan,
+            classes: [TimeoutTicks::default(); MAX_CLASSES],
+            used_classes: 1,
+        })
+    }
+
+    /// The port plan.
+    pub const fn plan(&self) -> &P {
+        &self.plan
+    }
+
+    /// Replaces the time-outs of all classes; live sessions follow at once. Classes beyond
+    /// [`MAX_CLASSES`] are ignored, and a session of an unknown class counts as class 0.
+    pub fn set_timeouts(&mut self, classes: &[TimeoutTicks]) {
+        for (place, class) in self.classes.iter_mut().zip(classes) {
+            *place = *class;
+        }
+        self.used_classes = classes.len().clamp(1, MAX_CLASSES);
+        let used = self.classes.get(..self.used_classes).unwrap_or_default();
+        self.v4.set_classes(used);
+        self.v6.set_classes(used);
+    }
+
+    /// Looks up a burst: one answer per probe, in order. Probes beyond `found.len()` are not looked at.
+    pub fn lookup(&self, probes: &[Probe], found: &mut [Option<Candidate>]) {
+        for (probe, place) in probes.iter().zip(found) {
+            *place = self.lookup_one(probe);
+        }
+    }
+
+    /// Looks up one packet.
+    #[must_use]
+    pub fn lookup_one(&self, probe: &Probe) -> Option<Candidate> {
+        if let Some(local) = probe.local {
+            let within = self.plan.slot_of(&probe.tuple)?;
+            return match &probe.tuple {
+                WireTuple::V4(tuple) => self.v4.direct(local.0, within, tuple),
+                WireTuple::V6(tuple) => self.v6.direct(local.0, within, tuple),
+            };
+        }
+        match &probe.tuple {
+            WireTuple::V4(tuple) => self.v4.find(tuple),
+            WireTuple::V6(tuple) => self.v6.find(tuple),
+        }
+    }
+
+    /// Takes one packet into its session: counts and stamps it, moves the TCP state, and tells how to
+    /// translate it. `None` when the candidate is not, or no longer, this tuple's session; nothing
+    /// changed then.
+    pub fn packet(
+        &mut self,
+        candidate: Candidate,
+        tuple: &WireTuple,
+        now: Tick,
+        segment: Segment,
+    ) -> Option<Flow> {
+        let classes = self.classes.get(..self.used_classes).unwrap_or_default();
+        match (tuple, candidate.v6) {
+            (WireTuple::V4(tuple), false) => {
+                self.v4.packet(candidate, tuple, now, segment, classes)
+            }
+            (WireTuple::V6(tuple), true) => self.v6.packet(candidate, tuple, now, segment, classes),
+            _ => None,
+        }
+    }
+
+    /// Opens a session. `translate` is called once, when the local port is known, and gives the numbers
+    /// that translate its packets.
+    ///
+    /// # Errors
+    /// [`OpenError`]; nothing changed.
+    pub fn open(
+        &mut self,
+        now: Tick,
+        open: &Open<'_>,
+        translate: impl FnOnce(&Reserved) -> Translation,
+    ) -> Result<Opened, OpenError> {
+        let classes = self.classes.get(..self.used_classes).unwrap_or_default();
+        let v6 = |ip: IpAddr| ip.is_ipv6();
+        let family = v6(open.quad.client.0);
+        let sources: &[LocalSource] = match open.place {
+            Place::Local { addresses, .. } => addresses,
+            Place::General => &[],
+        };
+        if v6(open.quad.virt.0) != family
+            || v6(open.quad.server.0) != family
+            || sources.iter().any(|source| v6(source.ip) != family)
+            || (sources.is_empty() && v6(open.quad.local.0) != family)
+        {
+            return Err(OpenError::Family);
+        }
+        if family {
+            self.v6.open(now, open, &self.plan, classes, translate)
+        } else {
+            self.v4.open(now, open, &self.plan, classes, translate)
+        }
+    }
+
+    /// Ends a session; its last state is returned. `None` when the handle is stale.
+    pub fn close(&mut self, id: SessionId) -> Option<Session> {
+        if id.v6 {
+            let slot = self.v6.resolve(id)?;
+            self.v6.close(slot)
+        } else {
+            let slot = self.v4.resolve(id)?;
+            self.v4.close(slot)
+        }
+    }
+
+    /// The handle of a candidate's session.
+    #[must_use]
+    pub fn id_of(&self, candidate: Candidate) -> Option<SessionId> {
+        let session = if candidate.v6 {
+            self.v6.session(candidate.slot)
+        } else {
+            self.v4.session(candidate.slot)
+        };
+        session.map(|session| session.id)
+    }
+
+    /// A copy of a session. `None` when the handle is stale.
+    #[must_use]
+    pub fn session(&self, id: SessionId) -> Option<Session> {
+        if id.v6 {
+            self.v6.session(self.v6.resolve(id)?)
+        } else {
+            self.v4.session(self.v4.resolve(id)?)
+        }
+    }
+
+    /// What unusual segments need to know. `None` when the handle is stale.
+    #[must_use]
+    pub fn detail(&self, id: SessionId) -> Option<Detail> {
+        if id.v6 {
+            self.v6.detail(self.v6.resolve(id)?)
+        } else {
+            self.v4.detail(self.v4.resolve(id)?)
+        }
+    }
+
+    /// Writes what [`detail`](Self::detail) gave back, changed. A stale handle changes nothing.
+    pub fn set_detail(&mut self, id: SessionId, detail: &Detail) {
+        if id.v6 {
+            if let Some(slot) = self.v6.resolve(id) {
+                self.v6.set_detail(slot, detail);
+            }
+        } else if let Some(slot) = self.v4.resolve(id) {
+            self.v4.set_detail(slot, detail);
+        }
+    }
+
+    /// The next session whose time-out has passed; the caller closes it. `budget` is the number of
+    /// places that may be looked at and is counted down; `None` when it is used up or nothing is due.
+    pub fn next_expired(&mut self, now: Tick, budget: &mut u32) -> Option<SessionId> {
+        let classes = self.classes.get(..self.used_classes).unwrap_or_default();
+        if let Some(slot) = self.v4.next_expired(now, classes, budget) {
+            return self.v4.session(slot).map(|session| session.id);
+        }
+        let slot = self.v6.next_expired(now, classes, budget)?;
+        self.v6.session(slot).map(|session| session.id)
+    }
+
+    /// When [`next_expired`](Self::next_expired) is worth calling next; `None` while there is no session.
+    #[must_use]
+    pub fn next_deadline(&self, now: Time) -> Option<Time> {
+        self.v4.next_deadline(now).into_iter().chain(self.v6.next_deadline(now)).min()
+    }
+
+    /// Live sessions.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.v4.live().saturating_add(self.v6.live())
+    }
+
+    /// Whether there is no session.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Slots of both families.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.v4.capacity().saturating_add(self.v6.capacity())
+    }
+
+    /// Local ports that are taken.
+    #[must_use]
+    pub fn ports_in_use(&self) -> u64 {
+        let slots = self.plan.slots();
+        let v4 = self.v4.ports_in_use(self.config.v4.local_addresses, slots);
+        let v6 = self.v6.ports_in_use(self.config.v6.local_addresses, slots);
+        v4.saturating_add(v6)
+    }
+
+    /// Shows up to `most` slots' sessions to `each`, from `cursor` (at first `Some(Cursor::default())`), and
+    /// returns where to go on. Sessions that open or close meanwhile may be missed or seen.
+    pub fn scan(&self, cursor: Cursor, most: u32, each: impl FnMut(&Session)) -> Option<Cursor> {
+        if cursor.v6 {
+            return self.v6.scan(cursor.slot, most, each).map(|slot| Cursor { v6: true, slot });
+        }
+        let next = self.v4.scan(cursor.slot, most, each);
+        Some(next.map_or(Cursor { v6: true, slot: 0 }, |slot| Cursor { v6: false, slot }))
+    }
+}
+
+/// A place in a [`SessionStore::scan`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    v6: bool,
+    slot: u32,
+}

@@ -1,0 +1,288 @@
+//! From a specification to a snapshot: checks, and numbers that stay over generations.
+
+use super::{Interface, LocalPool, Role, ServiceSpec, Snapshot, SnapshotError, SnapshotSpec};
+use crate::addr::{Family, Prefix, RealAddr};
+use crate::id::{LocalId, PoolId, ServerId, ServiceId, TimeoutClass};
+use crate::io::PortId;
+use crate::map::FixedMap;
+use crate::service::{Forwarding, RealServer, ServerState, ServiceKey, VirtualService};
+use crate::session::{LocalSource, MAX_CLASSES};
+use crate::timeouts::Timeouts;
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+type Routes = Box<[(Prefix, Option<IpAddr>, PortId)]>;
+
+impl SnapshotSpec {
+    /// Checks the specification and builds the next generation. With `previous`, whatever stays keeps
+    /// its number: services by address, port and protocol, servers by service and address, local
+    /// addresses by address. What has gone stays known as removed, for the sessions that still use it.
+    ///
+    /// # Errors
+    /// The first [`SnapshotError`] found.
+    pub fn build(self, previous: Option<&Snapshot>) -> Result<Snapshot, SnapshotError> {
+        let routes = self.routes()?;
+        let (locals_v4, locals_v6) = self.locals(previous)?;
+        let pools = self.pools(&locals_v4, &locals_v6);
+        let timeouts = self.timeouts(previous)?;
+        let mut numbering = Numbering::new(previous);
+        let mut by_key: Vec<(ServiceKey, ServiceId)> = Vec::new();
+        for spec in &self.services {
+            self.check_service(spec, &pools)?;
+            if by_key.iter().any(|(key, _)| *key == spec.key) {
+                return Err(SnapshotError::ServiceTwice(spec.key));
+            }
+            by_key.push((spec.key, numbering.add(spec, &timeouts)?));
+        }
+        let roles = self.roles(&locals_v4, &locals_v6);
+        Ok(Snapshot {
+            generation: previous.map_or(1, |old| old.generation.wrapping_add(1)),
+            services: numbering.services.into(),
+            servers: numbering.servers.into(),
+            by_key: FixedMap::new(&by_key),
+            roles: FixedMap::new(&roles),
+            locals_v4: locals_v4.into(),
+            locals_v6: locals_v6.into(),
+            pools,
+            interfaces: self.interfaces.into(),
+            routes,
+            neighbours: self.neighbours.into(),
+            timeouts: timeouts.into(),
+        })
+    }
+
+    fn routes(&self) -> Result<Routes, SnapshotError> {
+        let mut routes = Vec::new();
+        for (expected, interface) in (0u16..).zip(&self.interfaces) {
+            if interface.port != PortId(expected) {
+                return Err(SnapshotError::PortOrder { expected });
+            }
+            let connected = interface.addresses.iter();
+            routes.extend(
+                connected
+                    .filter_map(|(ip, len)| Prefix::new(*ip, *len))
+                    .map(|prefix| (prefix, None, interface.port)),
+            );
+        }
+        let connected = routes.clone();
+        let port_of = |ip: &IpAddr| {
+            let on = connected.iter().filter(|(prefix, _, _)| prefix.contains(ip));
+            on.max_by_key(|(prefix, _, _)| prefix.len()).map(|(_, _, port)| *port)
+        };
+        for route in &self.routes {
+            let port = port_of(&route.via).ok_or(SnapshotError::Unreachable(route.via))?;
+            routes.push((route.to, Some(route.via), port));
+        }
+        for neighbour in &self.neighbours {
+            port_of(&neighbour.ip).ok_or(SnapshotError::Unreachable(neighbour.ip))?;
+        }
+        // Stable: connected prefixes come before routes of the same length.
+        routes.sort_by_key(|(prefix, _, _)| core::cmp::Reverse(prefix.len()));
+        Ok(routes.into())
+    }
+
+    /// Local addresses of both families; the place of each is its number.
+    fn locals(
+        &self,
+        previous: Option<&Snapshot>,
+    ) -> Result<(Vec<LocalSource>, Vec<LocalSource>), SnapshotError> {
+        let old = |family| previous.map_or_else(Vec::new, |old| old.locals(family).to_vec());
+        let (mut v4, mut v6) = (old(Family::V4), old(Family::V6));
+        let mut seen: Vec<IpAddr> = Vec::new();
+        for ip in self.pools.iter().flat_map(|pool| &pool.addresses) {
+            if seen.contains(ip) || self.is_used_otherwise(ip) {
+                return Err(SnapshotError::LocalClash(*ip));
+            }
+            seen.push(*ip);
+            let list = if ip.is_ipv4() { &mut v4 } else { &mut v6 };
+            if !list.iter().any(|source| source.ip == *ip) {
+                let id = u16::try_from(list.len()).map_err(|_| SnapshotError::TooMany)?;
+                list.push(LocalSource { id: LocalId(id), ip: *ip });
+            }
+        }
+        Ok((v4, v6))
+    }
+
+    fn is_used_otherwise(&self, ip: &IpAddr) -> bool {
+        let own = |interface: &Interface| interface.addresses.iter().any(|(own, _)| own == ip);
+        self.interfaces.iter().any(own)
+            || self.services.iter().any(|service| {
+                service.key.addr.ip() == *ip
+                    || service.servers.iter().any(|server| server.addr.ip() == *ip)
+            })
+    }
+
+    fn pools(&self, v4: &[LocalSource], v6: &[LocalSource]) -> Box<[LocalPool]> {
+        let members = |list: &[LocalSource], wanted: &[IpAddr]| {
+            wanted
+                .iter()
+                .filter_map(|ip| list.iter().find(|source| source.ip == *ip).copied())
+                .collect()
+        };
+        self.pools
+            .iter()
+            .map(|pool| LocalPool {
+                v4: members(v4, &pool.addresses),
+                v6: members(v6, &pool.addresses),
+            })
+            .collect()
+    }
+
+    /// Distinct time-outs. Those of the previous generation keep their class, because sessions carry
+    /// it; class 0 exists even without a service.
+    fn timeouts(&self, previous: Option<&Snapshot>) -> Result<Vec<Timeouts>, SnapshotError> {
+        let mut distinct = previous.map_or_else(Vec::new, |old| old.timeouts.to_vec());
+        for service in &self.services {
+            if !distinct.contains(&service.timeouts) {
+                distinct.push(service.timeouts);
+            }
+        }
+        if distinct.is_empty() {
+            distinct.push(Timeouts::default());
+        }
+        if distinct.len() > MAX_CLASSES {
+            Err(SnapshotError::TooManyTimeouts)
+        } else {
+            Ok(distinct)
+        }
+    }
+
+    fn check_service(&self, spec: &ServiceSpec, pools: &[LocalPool]) -> Result<(), SnapshotError> {
+        let family = Family::of(&spec.key.addr.ip());
+        if spec.forwarding == Forwarding::FullNat {
+            let pool = spec.pool.and_then(|at| pools.get(at));
+            let pool = pool.ok_or(SnapshotError::NoPool(spec.key))?;
+            if pool.of(family).is_empty() {
+                return Err(SnapshotError::PoolFamily(spec.key));
+            }
+        }
+        let mut seen: Vec<RealAddr> = Vec::new();
+        for server in &spec.servers {
+            if Family::of(&server.addr.ip()) != family {
+                return Err(SnapshotError::ServerFamily(server.addr));
+            }
+            if seen.contains(&server.addr) {
+                return Err(SnapshotError::ServerTwice(server.addr));
+            }
+            seen.push(server.addr);
+        }
+        Ok(())
+    }
+
+    fn roles(&self, v4: &[LocalSource], v6: &[LocalSource]) -> Vec<(IpAddr, Role)> {
+        let mut roles: Vec<(IpAddr, Role)> = Vec::new();
+        let mut set = |ip: IpAddr, change: &dyn Fn(&mut Role)| {
+            if let Some((_, role)) = roles.iter_mut().find(|(have, _)| *have == ip) {
+                change(role);
+            } else {
+                let mut role = Role::default();
+                change(&mut role);
+                roles.push((ip, role));
+            }
+        };
+        for interface in &self.interfaces {
+            for (ip, _) in &interface.addresses {
+                set(*ip, &|role| role.own = Some(interface.port));
+            }
+        }
+        for service in &self.services {
+            set(service.key.addr.ip(), &|role| role.virt = true);
+        }
+        for source in v4.iter().chain(v6) {
+            set(source.ip, &|role| role.local = Some(source.id));
+        }
+        roles
+    }
+}
+
+/// Numbers of services and servers, taken over from the previous generation.
+struct Numbering {
+    services: Vec<Option<VirtualService>>,
+    servers: Vec<Option<RealServer>>,
+    old: Vec<(ServiceKey, ServiceId)>,
+}
+
+impl Numbering {
+    fn new(previous: Option<&Snapshot>) -> Self {
+        let Some(old) = previous else {
+            return Self { services: Vec::new(), servers: Vec::new(), old: Vec::new() };
+        };
+        let retired = |server: &RealServer| RealServer { state: ServerState::Removed, ..*server };
+        Self {
+            services: vec![None; old.services.len()],
+            servers: old.servers.iter().map(|entry| entry.as_ref().map(retired)).collect(),
+            old: old.services().map(|service| (service.key, service.id)).collect(),
+        }
+    }
+
+    fn add(
+        &mut self,
+        spec: &ServiceSpec,
+        timeouts: &[Timeouts],
+    ) -> Result<ServiceId, SnapshotError> {
+        let id = self.service_id(&spec.key)?;
+        let servers = spec
+            .servers
+            .iter()
+            .map(|server| {
+                let number = self.server_id(id, &server.addr)?;
+                let entry = RealServer {
+                    id: number,
+                    service: id,
+                    addr: server.addr,
+                    weight: server.weight,
+                    state: ServerState::Active,
+                };
+                if let Some(place) = self.servers.get_mut(number.index()) {
+                    *place = Some(entry);
+                }
+                Ok(number)
+            })
+            .collect::<Result<Box<[ServerId]>, SnapshotError>>()?;
+        let class = timeouts.iter().position(|have| *have == spec.timeouts).unwrap_or(0);
+        let pool = spec.pool.map(u16::try_from).transpose().map_err(|_| SnapshotError::TooMany)?;
+        let service = VirtualService {
+            id,
+            key: spec.key,
+            forwarding: spec.forwarding,
+            scheduler: spec.scheduler,
+            pool: pool.map(PoolId),
+            client_addr: spec.client_addr,
+            timestamps: spec.timestamps,
+            timeouts: TimeoutClass(u8::try_from(class).unwrap_or(0)),
+            servers,
+        };
+        if let Some(place) = self.services.get_mut(id.index()) {
+            *place = Some(service);
+        }
+        Ok(id)
+    }
+
+    fn service_id(&mut self, key: &ServiceKey) -> Result<ServiceId, SnapshotError> {
+        if let Some((_, id)) = self.old.iter().find(|(have, _)| have == key) {
+            return Ok(*id);
+        }
+        // A new service takes a new number: sessions of a removed one may still carry the old number
+        // through their servers.
+        let id = u16::try_from(self.services.len()).map_err(|_| SnapshotError::TooMany)?;
+        self.services.push(None);
+        Ok(ServiceId(id))
+    }
+
+    fn server_id(
+        &mut self,
+        service: ServiceId,
+        addr: &RealAddr,
+    ) -> Result<ServerId, SnapshotError> {
+        let known = self.servers.iter().flatten();
+        let mut known = known.filter(|server| server.service == service && server.addr == *addr);
+        if let Some(server) = known.next() {
+            return Ok(server.id);
+        }
+        let id = u16::try_from(self.servers.len()).map_err(|_| SnapshotError::TooMany)?;
+        self.servers.push(None);
+        Ok(ServerId(id))
+    }
+}
