@@ -65,7 +65,7 @@ const RULES: &[Rule] = &[
         name: "lvs-nat",
         ours: Only(&["lvs-core"]),
         ours_in_tests: Only(&["lvs-testkit"]),
-        others: Only(&[]),
+        others: Only(&["zerocopy"]),
         safety: Forbid,
         no_std: true,
     },
