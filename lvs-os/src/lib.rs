@@ -1,1 +1,28 @@
-//! Placeholder opening.
+//! The few Linux calls that `lvsd` needs and `std` does not offer, each behind a safe function.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`clock`] | monotonic time in nanoseconds |
+//! | [`memory`] | memory for session tables: huge pages, shareable by file descriptor |
+//! | [`namespace`] | create and join namespaces, with or without root |
+//! | [`process`] | children that join namespaces and die with their parent; race-free signals by pidfd |
+//! | [`channel`] | messages with file descriptors between two processes |
+//! | [`privilege`] | look at capabilities, drop all of them |
+//! | [`signal`] | SIGTERM and friends as a file descriptor |
+//! | [`tcp`] | the SYN that opened a connection, and the client address (TOA) in it |
+//!
+//! Everything returns [`std::io::Error`] with the kernel's own code; nothing panics. `lvsd` itself
+//! forbids unsafe code: what needs it lies here, block by block, with the reason why it is sound.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("lvs-os wraps Linux system calls: it builds on Linux only");
+
+pub mod channel;
+pub mod clock;
+pub mod memory;
+pub mod namespace;
+pub mod privilege;
+pub mod process;
+pub mod signal;
+mod sys;
+pub mod tcp;
