@@ -1,0 +1,80 @@
+//! Edits of the options of a SYN or SYN-ACK that keep the header's length.
+
+use crate::error::RewriteError;
+use crate::fields::{TcpFixed, tcp_mut};
+use crate::walk;
+use lvs_core::checksum::{Delta, Sum};
+use lvs_core::io::L4Csum;
+use lvs_core::wire::Headers;
+
+/// Edits the options of a segment and makes the checksum follow, whatever was edited at whatever
+/// alignment. Options start at an even offset and are at most 40 bytes: summing them before and
+/// after is exact and cheap.
+pub(crate) fn edit<T>(
+    (fixed, options): (&mut TcpFixed, &mut [u8]),
+    csum: L4Csum,
+    edit: impl FnOnce(&mut [u8]) -> T,
+) -> T {
+    let before = Sum::ZERO.bytes(options);
+    let result = edit(options);
+    fixed.follow(csum, Delta::ZERO.sum(before, Sum::ZERO.bytes(options)));
+    result
+}
+
+/// Lowers the maximum segment size that a SYN or SYN-ACK announces by `by` bytes, though not below
+/// `floor`; a size that is at or below `floor` already stays. Returns the size as it is now, `None`
+/// when the segment announces none (nothing is added then).
+///
+/// A FullNAT director does this to the SYN-ACK, so that the client leaves room for the address
+/// option ([`toa`](crate::toa)): 8 bytes for IPv4, 20 for IPv6.
+///
+/// # Errors
+/// [`RewriteError`] when it is not TCP or the headers are another frame's; the frame is untouched.
+#[doc(alias = "tcp_in_adjust_mss")]
+pub fn lower_mss(
+    frame: &mut [u8],
+    headers: &Headers,
+    csum: L4Csum,
+    by: u16,
+    floor: u16,
+) -> Result<Option<u16>, RewriteError> {
+    Ok(edit(tcp_mut(frame, headers)?, csum, |options| {
+        let mut announced = None;
+        walk::edit_each(options, |_, option| {
+            let [walk::MSS, 4, size @ ..] = option else { return };
+            let Some(size) = size.first_chunk_mut::<2>() else { return };
+            let old = u16::from_be_bytes(*size);
+            let new = old.min(old.saturating_sub(by).max(floor));
+            *size = new.to_be_bytes();
+            announced = Some(new);
+        });
+        announced
+    }))
+}
+
+/// Overwrites the timestamps of a SYN with padding, so that the connection runs without, and returns
+/// how many there were.
+///
+/// One local address and port speaks to a server for many clients, whose clocks differ: a server
+/// that remembers the last timestamp of the tuple would drop the next client's segments
+/// (RFC 7323 section 5, PAWS).
+///
+/// # Errors
+/// [`RewriteError`] when it is not TCP or the headers are another frame's; the frame is untouched.
+#[doc(alias = "tcp_in_remove_ts")]
+pub fn drop_timestamps(
+    frame: &mut [u8],
+    headers: &Headers,
+    csum: L4Csum,
+) -> Result<u8, RewriteError> {
+    Ok(edit(tcp_mut(frame, headers)?, csum, |options| {
+        let mut dropped = 0u8;
+        walk::edit_each(options, |_, option| {
+            if matches!(option, [walk::TIMESTAMPS, 10, ..]) {
+                option.fill(walk::NOP);
+                dropped = dropped.wrapping_add(1);
+            }
+        });
+        dropped
+    }))
+}

@@ -1,0 +1,349 @@
+//! Inserting the address option: the only edit that makes a segment longer.
+
+use super::ToaOption;
+use super::compact::{Compaction, compact};
+use crate::fields::{Ipv4Fixed, Ipv6Fixed, TCP_FIXED, TcpFixed};
+use crate::walk;
+use core::fmt;
+use lvs_core::addr::Family;
+use lvs_core::checksum::{Delta, Sum};
+use lvs_core::io::{Gso, L4Csum, PacketBuf};
+use lvs_core::wire::{Fragment, Headers, Transport, tcp};
+use zerocopy::FromBytes;
+
+/// How large the segment may become, and what may be given up for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// Largest IP packet that leaves toward the server, in bytes.
+    pub mtu: u16,
+    /// What to do when the option does not fit at once.
+    pub compaction: Compaction,
+}
+
+/// How the option came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// There was room; the client's options are all there.
+    Inserted,
+    /// After compaction, which took out this many options besides padding.
+    InsertedAfterCompaction {
+        /// Options of the client that are gone.
+        dropped: u8,
+    },
+}
+
+/// The segment now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Inserted {
+    /// Its headers; those given before are stale.
+    pub headers: Headers,
+    /// How it went.
+    pub outcome: Outcome,
+}
+
+/// Why the option was not inserted; the packet is untouched.
+///
+/// What is left to do is a matter of policy: send the option on an empty acknowledgement of its own
+/// in front, tell the address in another way, or drop the segment. Never forward it without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ToaError {
+    /// The TCP header has no room, whatever compaction may give up.
+    NoRoom,
+    /// The packet would exceed the MTU or what its IP header can say.
+    TooBig,
+    /// The buffer has too little headroom.
+    NoHeadroom,
+    /// A fragment: the other fragments' offsets would no longer fit.
+    Fragment,
+    /// Not TCP, or the headers are another frame's.
+    Mismatch,
+}
+
+impl fmt::Display for ToaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoRoom => "the TCP header has no room for the address option",
+            Self::TooBig => "the packet would be too large with the address option",
+            Self::NoHeadroom => "the packet buffer has no room for the address option",
+            Self::Fragment => "an address option cannot be inserted into a fragment",
+            Self::Mismatch => "not a TCP segment, or the headers are another frame's",
+        })
+    }
+}
+
+impl core::error::Error for ToaError {}
+
+/// Inserts the option right behind the fixed TCP header.
+///
+/// The headers in front move toward the headroom; the payload stays where it is and is not read.
+/// Data offset, IP length and checksums follow, in every checksum state. The sizes of a segment
+/// train are lowered so that each segment still fits into the MTU, and the buffer is told the new
+/// offsets. Ethernet padding stays behind the packet.
+///
+/// # Errors
+/// [`ToaError`]; the packet is then untouched, with all that is known about it.
+pub fn insert<B: PacketBuf>(
+    buf: &mut B,
+    headers: &Headers,
+    option: &ToaOption,
+    limits: &Limits,
+) -> Result<Inserted, ToaError> {
+    let Transport::Tcp { flags, .. } = headers.transport else { return Err(ToaError::Mismatch) };
+    if headers.fragment != Fragment::No {
+        return Err(ToaError::Fragment);
+    }
+    let old = Lengths::of(headers).ok_or(ToaError::Mismatch)?;
+    let current = buf
+        .data()
+        .get(old.options_at..old.payload)
+        .filter(|options| options.len() <= walk::MAX)
+        .ok_or(ToaError::Mismatch)?;
+    let max = old.options_max(buf.gso(), limits)?;
+    let room = max.checked_sub(option.as_bytes().len()).ok_or(old.why(max))?;
+
+    let (list, outcome) = if current.len() <= room {
+        (List::new(option, current), Outcome::Inserted)
+    } else {
+        let syn = flags & tcp::SYN != 0;
+        let less = compact(current, syn, room, limits.compaction).ok_or(old.why(max))?;
+        let kept = less.bytes.get(..less.len).unwrap_or_default();
+        let outcome = Outcome::InsertedAfterCompaction { dropped: less.dropped };
+        (List::new(option, kept), outcome)
+    };
+    let headers = replace(buf, headers, &old, &list, limits)?;
+    Ok(Inserted { headers, outcome })
+}
+
+/// Where things are in the packet; all sums of 16-bit offsets, so nothing overflows.
+struct Lengths {
+    l3: usize,
+    options_at: usize,
+    payload: usize,
+    end: usize,
+}
+
+impl Lengths {
+    fn of(headers: &Headers) -> Option<Self> {
+        let options_at = usize::from(headers.l4).saturating_add(TCP_FIXED);
+        let payload = usize::from(headers.payload);
+        let end = usize::try_from(headers.end).ok()?;
+        (options_at <= payload && payload <= end && headers.l3 <= headers.l4).then_some(Self {
+            l3: headers.l3.into(),
+            options_at,
+            payload,
+            end,
+        })
+    }
+
+    /// Most option bytes that the MTU allows. A train can be cut into smaller segments, down to one
+    /// byte of payload each.
+    fn options_max(&self, gso: Option<Gso>, limits: &Limits) -> Result<usize, ToaError> {
+        let fixed = self.options_at.saturating_sub(self.l3);
+        let payload = match gso {
+            Some(_) => 1,
+            None => self.end.saturating_sub(self.payload),
+        };
+        let mtu = usize::from(limits.mtu);
+        let max = mtu.checked_sub(fixed.saturating_add(payload)).ok_or(ToaError::TooBig)?;
+        Ok(max.min(walk::MAX) & !3)
+    }
+
+    /// What is in the way when `max` bytes of options are too few.
+    fn why(&self, max: usize) -> ToaError {
+        if max < walk::MAX { ToaError::TooBig } else { ToaError::NoRoom }
+    }
+}
+
+/// The option bytes as they are to be.
+struct List {
+    bytes: [u8; walk::MAX],
+    len: usize,
+}
+
+impl List {
+    fn new(option: &ToaOption, rest: &[u8]) -> Self {
+        let mut bytes = [0; walk::MAX];
+        let both = option.as_bytes().iter().chain(rest);
+        bytes.iter_mut().zip(both).for_each(|(to, from)| *to = *from);
+        let len = option.as_bytes().len().saturating_add(rest.len()).min(walk::MAX);
+        Self { bytes, len }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+/// Puts another option list into a segment. All that can fail comes before the first change.
+fn replace<B: PacketBuf>(
+    buf: &mut B,
+    headers: &Headers,
+    old: &Lengths,
+    list: &List,
+    limits: &Limits,
+) -> Result<Headers, ToaError> {
+    let payload = old.options_at.saturating_add(list.len);
+    let end = payload.saturating_add(old.end.saturating_sub(old.payload));
+    let ip_len = IpLength::new(headers.family, old, end).ok_or(ToaError::TooBig)?;
+    let (Ok(payload16), Ok(end32)) = (u16::try_from(payload), u32::try_from(end)) else {
+        return Err(ToaError::TooBig);
+    };
+    let gso = match buf.gso() {
+        Some(gso) => Some(fit(gso, payload.saturating_sub(old.l3), limits)?),
+        None => None,
+    };
+    let csum = buf.l4_csum();
+    let l4 = usize::from(headers.l4);
+
+    let delta = TcpChange {
+        length: Delta::ZERO.length(len_u32(old.end, l4), len_u32(end, l4)),
+        old_options: Sum::ZERO
+            .bytes(buf.data().get(old.options_at..old.payload).unwrap_or_default()),
+        list,
+        csum,
+    };
+    if !ip_len.fits(buf.data(), old.l3) || buf.data().len() < old.payload {
+        return Err(ToaError::Mismatch);
+    }
+    let data = resize(buf, old, payload)?;
+    if let Some(ip) = data.get_mut(old.l3..) {
+        ip_len.write(ip);
+    }
+    if let Some(segment) = data.get_mut(l4..) {
+        delta.write(segment);
+    }
+
+    let headers = Headers { payload: payload16, end: end32, ..*headers };
+    if csum == L4Csum::Partial {
+        buf.set_l4_csum(csum, headers.l3, headers.l4);
+    }
+    if gso.is_some() {
+        buf.set_gso(gso, headers.payload);
+    }
+    Ok(headers)
+}
+
+fn len_u32(end: usize, start: usize) -> u32 {
+    u32::try_from(end.saturating_sub(start)).unwrap_or(u32::MAX)
+}
+
+/// The train with segments small enough for headers of `header_len` bytes.
+fn fit(gso: Gso, header_len: usize, limits: &Limits) -> Result<Gso, ToaError> {
+    let most = usize::from(limits.mtu).checked_sub(header_len).filter(|&most| most > 0);
+    let most = most.and_then(|most| u16::try_from(most).ok()).ok_or(ToaError::TooBig)?;
+    Ok(Gso { size: gso.size.min(most), ..gso })
+}
+
+/// Moves everything up to the options so that the payload, which stays, is at offset `payload`, and
+/// returns the packet's bytes. The bytes of the options are then undefined.
+fn resize<'a, B: PacketBuf>(
+    buf: &'a mut B,
+    old: &Lengths,
+    payload: usize,
+) -> Result<&'a mut [u8], ToaError> {
+    let front = old.options_at;
+    match payload.checked_sub(old.payload) {
+        Some(grown) => {
+            let data = buf.push_front(grown).map_err(|_| ToaError::NoHeadroom)?;
+            if let Some(moved) = data.get_mut(..front.saturating_add(grown)) {
+                move_to_front(moved, grown);
+            }
+            Ok(data)
+        }
+        None => {
+            let shrunk = old.payload.saturating_sub(payload);
+            if let Some(moved) = buf.data_mut().get_mut(..front.saturating_add(shrunk)) {
+                move_to_back(moved, shrunk);
+            }
+            // `data()` is known to be longer than all headers, so this cannot fail.
+            let _ = buf.pull_front(shrunk);
+            Ok(buf.data_mut())
+        }
+    }
+}
+
+/// Moves all but the first `by` bytes to the start.
+fn move_to_front(bytes: &mut [u8], by: usize) {
+    if by <= bytes.len() {
+        bytes.copy_within(by.., 0);
+    }
+}
+
+/// Moves all but the last `by` bytes to the end.
+fn move_to_back(bytes: &mut [u8], by: usize) {
+    if let Some(keep) = bytes.len().checked_sub(by) {
+        bytes.copy_within(..keep, by);
+    }
+}
+
+/// The length field of the IP header.
+enum IpLength {
+    V4(u16),
+    V6(u16),
+}
+
+impl IpLength {
+    /// `None` when the field cannot state it.
+    fn new(family: Family, old: &Lengths, end: usize) -> Option<Self> {
+        let total = end.checked_sub(old.l3)?;
+        match family {
+            Family::V4 => u16::try_from(total).ok().map(Self::V4),
+            Family::V6 => u16::try_from(total.checked_sub(40)?).ok().map(Self::V6),
+        }
+    }
+
+    /// Whether the fixed header is there.
+    fn fits(&self, data: &[u8], l3: usize) -> bool {
+        let len = match self {
+            Self::V4(_) => 20,
+            Self::V6(_) => 40,
+        };
+        data.get(l3..).is_some_and(|ip| ip.len() >= len)
+    }
+
+    fn write(&self, ip: &mut [u8]) {
+        match *self {
+            Self::V4(total) => {
+                let Ok((ip, _)) = Ipv4Fixed::mut_from_prefix(ip) else { return };
+                let delta = Delta::ZERO.u16(ip.total_len.get(), total);
+                ip.total_len.set(total);
+                ip.checksum.set(delta.apply(ip.checksum.get()));
+            }
+            Self::V6(payload) => {
+                let Ok((ip, _)) = Ipv6Fixed::mut_from_prefix(ip) else { return };
+                ip.payload_len.set(payload);
+            }
+        }
+    }
+}
+
+/// What becomes of the TCP header.
+struct TcpChange<'a> {
+    length: Delta,
+    old_options: Sum,
+    list: &'a List,
+    csum: L4Csum,
+}
+
+impl TcpChange<'_> {
+    fn write(&self, segment: &mut [u8]) {
+        let Ok((fixed, rest)) = TcpFixed::mut_from_prefix(segment) else { return };
+        let words = TCP_FIXED.saturating_add(self.list.len) / 4;
+        let (old, low) = (fixed.data_offset, fixed.data_offset & 0x0f);
+        let new = (words as u8) << 4 | low;
+        fixed.data_offset = new;
+        for (to, from) in rest.iter_mut().zip(self.list.as_bytes()) {
+            *to = *from;
+        }
+        let field = fixed.checksum.get();
+        fixed.checksum.set(match self.csum {
+            L4Csum::Partial => self.length.apply_partial(field),
+            L4Csum::Unknown | L4Csum::Good | L4Csum::Bad => self
+                .length
+                .u16(u16::from_be_bytes([old, 0]), u16::from_be_bytes([new, 0]))
+                .sum(self.old_options, Sum::ZERO.bytes(self.list.as_bytes()))
+                .apply(field),
+        });
+    }
+}
