@@ -60,7 +60,7 @@ pub struct Director {
     pub name: String,
     /// Seed of all choices; `None` lets the command decide.
     pub seed: Option<u64>,
-    /// Sessions per worker.
+    /// NAT sessions of each address family.
     pub sessions: u32,
     /// Threads that carry packets.
     pub workers: u16,
@@ -305,6 +305,12 @@ impl PortRange {
     }
 }
 
+impl core::fmt::Display for PortRange {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
 /// `[[local_pool]]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LocalPool {
@@ -313,7 +319,7 @@ pub struct LocalPool {
     /// Its addresses; no address twice, all of one family, at least one.
     pub addresses: Vec<At<AddressRange>>,
     /// The ports of each that sessions may use.
-    pub ports: PortRange,
+    pub ports: At<PortRange>,
 }
 
 impl LocalPool {
@@ -360,17 +366,19 @@ pub enum Timestamps {
 /// Which segments of the client carry its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToaPlacement {
+    /// Both of the following.
+    All,
     /// The SYN.
     Syn,
-    /// The SYN and the acknowledgement that ends the handshake.
-    Handshake,
-    /// These and every further one until the server has sent data.
+    /// The end of the handshake and every further one until the server has sent data.
     UntilServerData,
 }
 
 /// What becomes of a segment without room for the option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToaNoRoom {
+    /// The address goes ahead on a segment without payload.
+    SeparateAck,
     /// It is dropped and counted.
     Drop,
 }
@@ -393,8 +401,8 @@ impl Default for Toa {
         Self {
             kind_v4: 254,
             kind_v6: 254,
-            placement: ToaPlacement::UntilServerData,
-            no_room: ToaNoRoom::Drop,
+            placement: ToaPlacement::All,
+            no_room: ToaNoRoom::SeparateAck,
         }
     }
 }

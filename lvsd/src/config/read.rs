@@ -14,10 +14,10 @@ use super::{guess, schema, value};
 use lvs_core::flow::L4Proto;
 use toml::de::{DeTable, DeValue};
 
-/// Most sessions that one worker can be given: their memory is then 8 to 10 GiB.
+/// Most NAT sessions of an address family: their memory is then about 10 GiB.
 const MOST_SESSIONS: i64 = 1 << 26;
-/// Most addresses of one pool.
-const MOST_POOL_ADDRESSES: u128 = 1 << 16;
+/// Most addresses of one pool: about 260 million sessions.
+const MOST_POOL_ADDRESSES: u128 = 1 << 12;
 /// The option kinds below belong to the common options of TCP, MPTCP and Fast Open among them.
 const LEAST_TOA_KIND: i64 = 35;
 
@@ -188,7 +188,7 @@ fn neighbour(table: &mut Table<'_, '_>, sink: &mut Sink) -> Option<Neighbour> {
 fn local_pool(table: &mut Table<'_, '_>, sink: &mut Sink) -> Option<LocalPool> {
     let name = table.required("name", value::name, sink);
     let addresses = table.required_list("addresses", value::address_range, sink);
-    let ports = table.or("ports", PortRange::DEFAULT, value::port_range, sink).value;
+    let ports = table.or("ports", PortRange::DEFAULT, value::port_range, sink);
     let pool = LocalPool { name: name?, addresses: addresses.unwrap_or_default(), ports };
     let count = pool.address_count();
     if count > MOST_POOL_ADDRESSES {
@@ -389,11 +389,11 @@ fn toa(table: &mut Table<'_, '_>, sink: &mut Sink) -> (Toa, Option<Span>) {
     let Some(mut inner) = table.inner(&schema::TOA, sink) else { return (default, None) };
     let kind = |v: &DeValue<'_>| value::integer(v, LEAST_TOA_KIND, 255);
     let placements = [
+        ("all", ToaPlacement::All),
         ("syn", ToaPlacement::Syn),
-        ("handshake", ToaPlacement::Handshake),
         ("until-server-data", ToaPlacement::UntilServerData),
     ];
-    let no_room = [("drop", ToaNoRoom::Drop)];
+    let no_room = [("separate-ack", ToaNoRoom::SeparateAck), ("drop", ToaNoRoom::Drop)];
     let toa = Toa {
         kind_v4: inner.or("kind_v4", default.kind_v4, kind, sink).value,
         kind_v6: inner.or("kind_v6", default.kind_v6, kind, sink).value,

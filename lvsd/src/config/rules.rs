@@ -257,6 +257,7 @@ fn pools(config: &Config, sink: &mut Sink) {
         .iter()
         .flat_map(|pool| pool.addresses.iter().map(move |range| (pool, range)))
         .collect();
+    same_ports(config, sink);
     for (index, (pool, range)) in ranges.iter().enumerate() {
         let earlier = ranges.iter().take(index).find(|(_, other)| other.overlaps(range));
         if let Some((other, first)) = earlier {
@@ -274,6 +275,18 @@ fn pools(config: &Config, sink: &mut Sink) {
             let help = "make two pools of it";
             sink.push(Diagnostic::error(&range.span, message).help(help));
         }
+    }
+}
+
+/// The place of a session follows from its local port by one plan for all local addresses.
+fn same_ports(config: &Config, sink: &mut Sink) {
+    let Some((first, others)) = config.pools.split_first() else { return };
+    for pool in others.iter().filter(|pool| pool.ports.value != first.ports.value) {
+        let message = "all local pools need the same `ports` in this version";
+        let span = if pool.ports.span.is_empty() { &pool.name.span } else { &pool.ports.span };
+        let other = if first.ports.span.is_empty() { &first.name.span } else { &first.ports.span };
+        let different = Diagnostic::error(span, message).label(pool.ports.to_string());
+        sink.push(different.related(other, first.ports.to_string()));
     }
 }
 
