@@ -24,11 +24,12 @@ mod nowhere;
 mod probes;
 
 /// All that is linked.
-const PROBES: [fn(&mut [u8]) -> u64; 7] = [
+const PROBES: [fn(&mut [u8]) -> u64; 8] = [
     probes::burst,
     probes::addresses,
     probes::headers,
     probes::views,
+    probes::neighbours,
     probes::checksums,
     probes::siphash,
     probes::lane,

@@ -12,7 +12,9 @@ use lvs_core::checksum::{Delta, Sum, complete_partial};
 use lvs_core::flow::L4Proto;
 use lvs_core::io::{Burst, Lane, PacketBuf, PortId};
 use lvs_core::siphash::SipHash13;
-use lvs_core::wire::{Headers, Ipv4, Ipv6, Parsed, Tcp, echo};
+use lvs_core::wire::{
+    Arp, Headers, Icmpv4, Icmpv6, Ipv4, Ipv6, Ndp, NdpFrame, Parsed, Tcp, TcpOption, Udp, echo,
+};
 
 use crate::lane::OneFrame;
 
@@ -77,11 +79,14 @@ pub fn addresses(frame: &mut [u8]) -> u64 {
 /// Parses the frame in one pass, as the director does, also as the first part of a longer packet.
 pub fn headers(frame: &mut [u8]) -> u64 {
     let parsed = Headers::parse(frame, black_box(frame.len()));
-    let addresses = match &parsed {
-        Ok(Parsed::Ip(headers)) => headers.addresses(frame),
+    let more = match &parsed {
+        Ok(Parsed::Ip(headers)) => {
+            let options = headers.tcp(frame).map(|tcp| tcp.options().count());
+            Some((headers.addresses(frame), headers.fragment_id(frame), options))
+        }
         _ => None,
     };
-    fold((parsed, addresses))
+    fold((parsed, more))
 }
 
 /// Walks the options and extension headers of the single views.
@@ -98,6 +103,23 @@ pub fn views(frame: &mut [u8]) -> u64 {
     }
     if let Ok(tcp) = Tcp::parse(frame) {
         (tcp.seq(), tcp.option_bytes(), tcp.payload()).hash(&mut seen);
+        for at in tcp.options() {
+            let edges = match at.option {
+                TcpOption::Sack(blocks) => blocks.fold(0, |seen, (left, right)| seen ^ left ^ right),
+                TcpOption::Timestamps { value, echo } => value ^ echo,
+                _ => 0u32,
+            };
+            (at.offset, at.bytes, edges).hash(&mut seen);
+        }
+    }
+    if let Ok(udp) = Udp::parse(frame) {
+        (udp.sport(), udp.dport(), udp.len(), udp.payload()).hash(&mut seen);
+    }
+    if let Ok(icmp) = Icmpv4::parse(frame) {
+        (icmp.kind(), icmp.echo_id(), icmp.payload()).hash(&mut seen);
+    }
+    if let Ok(icmp) = Icmpv6::parse(frame) {
+        (icmp.kind(), icmp.word(), icmp.payload()).hash(&mut seen);
     }
     seen.finish()
 }
@@ -138,4 +160,21 @@ pub fn lane(frame: &mut [u8]) -> u64 {
         packet.data().hash(&mut seen);
     }
     seen.finish() ^ lane.sent ^ lane.stats(PortId(0)).tx
+}
+
+/// Neighbours found, and frames written about them.
+pub fn neighbours(frame: &mut [u8]) -> u64 {
+    let mut seen = Fold::default();
+    if let Ok(arp) = Arp::parse(frame) {
+        let reply = arp.reply_from(arp.target_mac);
+        (arp, reply.emit(arp.sender_mac, None, frame)).hash(&mut seen);
+    }
+    if let Ok(ndp) = Ndp::parse(frame) {
+        let (mac, target) = (ndp.link_address().unwrap_or_default(), ndp.target());
+        ndp.options().for_each(|option| (option.kind, option.value).hash(&mut seen));
+        let answer = ndp.answer(mac, mac);
+        let question = NdpFrame::solicitation(mac, ndp.src(), target);
+        (answer.emit(None, frame), question.emit(None, frame)).hash(&mut seen);
+    }
+    seen.finish()
 }
