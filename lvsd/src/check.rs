@@ -2,6 +2,7 @@
 
 use crate::Exit;
 use crate::config::{self, Config, Forwarding, LoadError, Loaded};
+use lvs_core::plan::PortPlan;
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::path::PathBuf;
@@ -132,7 +133,7 @@ fn summary(config: &Config) -> Value {
     });
     json!({
         "director": config.director.name,
-        "sessions": config.director.sessions,
+        "session_memory_bytes": config.session_memory().ok(),
         "ports": config.ports.iter().map(|port| &port.name.value).collect::<Vec<_>>(),
         "local_pools": pools.collect::<Vec<_>>(),
         "services": services.collect::<Vec<_>>(),
@@ -142,6 +143,10 @@ fn summary(config: &Config) -> Value {
 fn describe(config: &Config) -> String {
     let servers = config.services.iter().map(|service| service.servers.len()).sum();
     let addresses = config.pools.iter().map(config::LocalPool::address_count).sum::<u128>();
+    let store = config.store_config(0);
+    let nat = u64::from(store.v4.general) + u64::from(store.v6.general);
+    let locals = u64::from(store.v4.local_addresses) + u64::from(store.v6.local_addresses);
+    let fullnat = locals * u64::from(config.port_plan().slots());
     let mut parts = vec![
         counted(config.ports.len(), "port"),
         counted(config.services.len(), "service"),
@@ -150,7 +155,11 @@ fn describe(config: &Config) -> String {
     if addresses > 0 {
         parts.push(counted(usize::try_from(addresses).unwrap_or(usize::MAX), "local address"));
     }
-    parts.join(", ")
+    let memory = config.session_memory().unwrap_or(usize::MAX).div_ceil(1 << 20);
+    format!(
+        "{}\nRoom for {fullnat} FullNAT and {nat} NAT sessions, in {memory} MiB",
+        parts.join(", ")
+    )
 }
 
 fn counted(n: usize, what: &str) -> String {

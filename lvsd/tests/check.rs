@@ -71,10 +71,15 @@ fn every_error_names_file_line_and_column_and_draws_a_caret() {
 fn a_good_file_is_summed_up_and_the_next_step_named() {
     let output = lvsd(&["check", "--config", "good.toml"]);
     assert_eq!(output.status.code(), Some(0));
+    let config = lvsd::config::load(&directory().join("good.toml")).expect("good").config;
+    let memory = config.session_memory().expect("small").div_ceil(1 << 20);
     assert_eq!(
         String::from_utf8_lossy(&output.stdout),
-        "good.toml: ok: 2 ports, 2 services, 3 servers, 11 local addresses\n\
-         Next: lvsd run --config good.toml\n"
+        format!(
+            "good.toml: ok: 2 ports, 2 services, 3 servers, 11 local addresses\n\
+             Room for 709621 FullNAT and 65536 NAT sessions, in {memory} MiB\n\
+             Next: lvsd run --config good.toml\n"
+        )
     );
 }
 

@@ -6,9 +6,13 @@
 //!                                   schema: the one list of keys
 //! ```
 //!
+//! What comes out is carried into the crates below by [`Config::snapshot_spec`],
+//! [`Config::store_config`] and [`Config::port_plan`].
+//!
 //! The steps report into one [`Sink`], so a single run names every fault, in the order of the file.
 //! Text that is not TOML is reported alone: what its author meant with the rest is a guess.
 
+mod build;
 mod diag;
 mod guess;
 mod model;
@@ -18,6 +22,7 @@ mod rules;
 pub mod schema;
 mod value;
 
+pub use build::{BuildError, Secrets};
 pub use diag::{At, Diagnostic, Report, Severity, Span};
 pub use model::{
     AddressRange, ClientAddrPolicy, Config, Director, Forwarding, LocalPool, Neighbour, Port,

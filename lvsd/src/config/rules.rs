@@ -6,6 +6,7 @@ use super::model::{AddressRange, ClientAddrPolicy, Config, Forwarding, LocalPool
 use super::read::Reading;
 use core::net::IpAddr;
 use lvs_core::addr::{Family, Prefix};
+use lvs_core::session::MAX_CLASSES;
 use std::collections::HashMap;
 
 /// Reports everything that is wrong with what was read.
@@ -20,6 +21,7 @@ pub(super) fn check(reading: &Reading, root: &Span, sink: &mut Sink) {
     port_rules(config, sink);
     roles(config, sink);
     services(reading, sink);
+    timeout_sets(config, sink);
     pools(config, sink);
     duplicate_destinations(config, sink);
     if reading.ports_complete {
@@ -203,6 +205,24 @@ fn services(reading: &Reading, sink: &mut Sink) {
             let message = "`toa` has no effect: `client_addr` is \"none\" for this service";
             sink.push(Diagnostic::warning(toa, message));
         }
+    }
+}
+
+/// The session store tells a limited number of sets of time-outs apart.
+fn timeout_sets(config: &Config, sink: &mut Sink) {
+    let mut sets = Vec::new();
+    for service in &config.services {
+        let set = config.timeouts_of(service);
+        if sets.contains(&set) {
+            continue;
+        }
+        if sets.len() == MAX_CLASSES {
+            let message = format!("there are more than {MAX_CLASSES} different sets of timeouts");
+            let help = "give more services the same ones";
+            sink.push(Diagnostic::error(&service.address.span, message).help(help));
+            return;
+        }
+        sets.push(set);
     }
 }
 

@@ -1,0 +1,275 @@
+//! From the typed configuration to what the crates below are built from: the specification of a
+//! snapshot, the size of the session store, and the port plan.
+//!
+//! The rules have refused whatever the crates below refuse, so their own errors name a gap in the
+//! rules and not in a user's file.
+
+use super::model::{
+    ClientAddrPolicy, Config, Forwarding, Profile, SelfOwner, Service, Timeouts, Timestamps, Toa,
+    ToaNoRoom, ToaPlacement,
+};
+use core::fmt;
+use core::time::Duration;
+use lvs_core::addr::{Family, RealAddr, VirtualAddr};
+use lvs_core::io::PortId;
+use lvs_core::plan::Whole;
+use lvs_core::sched::{SchedulerDef, Weight};
+use lvs_core::service::{self, ClientAddrMode, NoToaRoom, ServiceKey, TimestampPolicy, ToaOptions};
+use lvs_core::session::{SessionStore, StoreConfig, TableConfig, TcpState};
+use lvs_core::siphash::SipHash13;
+use lvs_core::snapshot::{
+    self, Interface, PoolSpec, ServerSpec, ServiceSpec, SnapshotError, SnapshotSpec,
+    StaticNeighbour,
+};
+use lvs_core::timeouts;
+
+/// The configuration cannot be carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BuildError {
+    /// The configuration names a scheduler that is not among those given.
+    Scheduler(String),
+    /// Two of its parts contradict each other.
+    Snapshot(SnapshotError),
+    /// The local pools and sessions need more memory than can be addressed.
+    TooManySessions,
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scheduler(name) => write!(f, "there is no scheduler `{name}`"),
+            Self::Snapshot(error) => error.fmt(f),
+            Self::TooManySessions => {
+                f.write_str("too many sessions; use fewer local addresses or lower `sessions`")
+            }
+        }
+    }
+}
+impl core::error::Error for BuildError {}
+
+impl From<SnapshotError> for BuildError {
+    fn from(error: SnapshotError) -> Self {
+        Self::Snapshot(error)
+    }
+}
+
+impl Config {
+    /// The specification of the first snapshot. Ports whose owner the file leaves open get
+    /// `self_owner`; service names are looked up in `schedulers`.
+    ///
+    /// # Errors
+    /// [`BuildError::Scheduler`].
+    pub fn snapshot_spec(
+        &self,
+        schedulers: &[&'static SchedulerDef],
+        self_owner: SelfOwner,
+    ) -> Result<SnapshotSpec, BuildError> {
+        let services = self.services.iter().map(|service| self.service(service, schedulers));
+        Ok(SnapshotSpec {
+            interfaces: self.interfaces(self_owner),
+            routes: self
+                .routes
+                .iter()
+                .map(|route| snapshot::Route { to: route.prefix(), via: route.via.value })
+                .collect(),
+            neighbours: self
+                .neighbours
+                .iter()
+                .map(|neighbour| StaticNeighbour { ip: neighbour.ip.value, mac: neighbour.mac })
+                .collect(),
+            pools: self
+                .pools
+                .iter()
+                .map(|pool| PoolSpec {
+                    addresses: pool.addresses.iter().flat_map(|range| range.iter()).collect(),
+                })
+                .collect(),
+            services: services.collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn interfaces(&self, self_owner: SelfOwner) -> Vec<Interface> {
+        let numbered = (0u16..).zip(&self.ports);
+        numbered
+            .map(|(number, port)| Interface {
+                port: PortId(number),
+                mac: port.mac.as_ref().map(|mac| mac.value),
+                mtu: port.mtu.as_ref().map(|mtu| mtu.value),
+                addresses: port
+                    .addresses
+                    .iter()
+                    .map(|address| (address.ip, address.prefix.len()))
+                    .collect(),
+                owner: match port.self_owner.unwrap_or(self_owner) {
+                    SelfOwner::Kernel => snapshot::SelfOwner::Host,
+                    SelfOwner::Director => snapshot::SelfOwner::Director,
+                },
+            })
+            .collect()
+    }
+
+    fn service(
+        &self,
+        service: &Service,
+        schedulers: &[&'static SchedulerDef],
+    ) -> Result<ServiceSpec, BuildError> {
+        let scheduler = schedulers
+            .iter()
+            .find(|known| known.name == service.scheduler.value)
+            .ok_or_else(|| BuildError::Scheduler(service.scheduler.value.clone()))?;
+        Ok(ServiceSpec {
+            key: ServiceKey { proto: service.protocol, addr: VirtualAddr(service.address.value) },
+            forwarding: match service.forwarding {
+                Forwarding::FullNat => service::Forwarding::FullNat,
+                Forwarding::Nat => service::Forwarding::Nat,
+            },
+            scheduler,
+            pool: service.local_pool,
+            client_addr: match service.client_addr {
+                ClientAddrPolicy::Toa => ClientAddrMode::Toa(toa(&service.toa)),
+                ClientAddrPolicy::None => ClientAddrMode::None,
+            },
+            timestamps: match service.timestamps {
+                Timestamps::Strip => TimestampPolicy::Strip,
+                Timestamps::Keep => TimestampPolicy::Keep,
+            },
+            timeouts: self.timeouts_of(service),
+            servers: service
+                .servers
+                .iter()
+                .map(|server| ServerSpec {
+                    addr: RealAddr(server.address.value),
+                    weight: Weight(server.weight),
+                })
+                .collect(),
+        })
+    }
+
+    /// The time-outs of a service: its own, then those of a profile it names, then the director's.
+    #[must_use]
+    pub fn timeouts_of(&self, service: &Service) -> timeouts::Timeouts {
+        let director = self.timeouts.over(timeouts::Timeouts::LVS);
+        service.timeouts.over(director)
+    }
+
+    /// The size of the session store; its secrets follow from `seed`.
+    ///
+    /// FullNAT sessions have one slot for each local address and port; NAT sessions share
+    /// `sessions` slots for each family that has a NAT service.
+    #[must_use]
+    pub fn store_config(&self, seed: u64) -> StoreConfig {
+        let mut secrets = Secrets::new(seed);
+        StoreConfig {
+            v4: self.table_config(Family::V4),
+            v6: self.table_config(Family::V6),
+            key: [secrets.draw(), secrets.draw()],
+            seed: secrets.draw(),
+        }
+    }
+
+    fn table_config(&self, family: Family) -> TableConfig {
+        let pools = self.pools.iter().filter(|pool| pool.family() == Some(family));
+        let locals: u128 = pools.map(super::LocalPool::address_count).sum();
+        let nat =
+            |service: &Service| service.forwarding == Forwarding::Nat && service.family() == family;
+        TableConfig {
+            local_addresses: u16::try_from(locals).unwrap_or(u16::MAX),
+            general: if self.services.iter().any(nat) { self.director.sessions } else { 0 },
+        }
+    }
+
+    /// Which local port belongs to which session: one worker owns all.
+    #[must_use]
+    pub fn port_plan(&self) -> Whole {
+        let ports = self.pools.first().map(|pool| pool.ports.value);
+        ports.and_then(|ports| Whole::new(ports.first(), ports.last()).ok()).unwrap_or_default()
+    }
+
+    /// Bytes of memory that the session store takes.
+    ///
+    /// # Errors
+    /// [`BuildError::TooManySessions`].
+    pub fn session_memory(&self) -> Result<usize, BuildError> {
+        SessionStore::memory_for(&self.store_config(0), &self.port_plan())
+            .ok_or(BuildError::TooManySessions)
+    }
+}
+
+fn toa(toa: &Toa) -> ToaOptions {
+    let (syn, until_server_data) = match toa.placement {
+        ToaPlacement::All => (true, true),
+        ToaPlacement::Syn => (true, false),
+        ToaPlacement::UntilServerData => (false, true),
+    };
+    ToaOptions {
+        kind_v4: toa.kind_v4,
+        kind_v6: toa.kind_v6,
+        placement: service::ToaPlacement { syn, until_server_data },
+        no_room: match toa.no_room {
+            ToaNoRoom::SeparateAck => NoToaRoom::SeparateAck,
+            ToaNoRoom::Drop => NoToaRoom::Drop,
+        },
+    }
+}
+
+impl Timeouts {
+    /// What is set here, else a profile that is named here, else `base`.
+    #[must_use]
+    pub fn over(&self, base: timeouts::Timeouts) -> timeouts::Timeouts {
+        let mut timeouts = match self.profile {
+            Some(Profile::Lvs) => timeouts::Timeouts::LVS,
+            Some(Profile::Kernel) => timeouts::Timeouts::KERNEL,
+            Some(Profile::Rfc) => timeouts::Timeouts::RFC,
+            None => base,
+        };
+        for state in TcpState::ALL {
+            if let Some(timeout) = self.tcp(state) {
+                timeouts = timeouts.with_tcp(state, timeout);
+            }
+        }
+        match self.udp {
+            Some(timeout) => timeouts.with_udp(timeout),
+            None => timeouts,
+        }
+    }
+
+    /// What is set for a TCP state.
+    #[must_use]
+    pub const fn tcp(&self, state: TcpState) -> Option<Duration> {
+        match state {
+            TcpState::None => self.tcp_none,
+            TcpState::Established => self.tcp_established,
+            TcpState::SynSent => self.tcp_syn_sent,
+            TcpState::SynRecv => self.tcp_syn_recv,
+            TcpState::FinWait => self.tcp_fin_wait,
+            TcpState::TimeWait => self.tcp_time_wait,
+            TcpState::Close => self.tcp_close,
+            TcpState::CloseWait => self.tcp_close_wait,
+            TcpState::LastAck => self.tcp_last_ack,
+            TcpState::Listen => self.tcp_listen,
+            TcpState::SynAck => self.tcp_synack,
+        }
+    }
+}
+
+/// Independent secrets from one seed: a director has several, and none tells anything of another
+/// (SipHash-1-3 of a counter, keyed by the seed).
+#[derive(Clone)]
+pub struct Secrets {
+    seed: u64,
+    drawn: u64,
+}
+
+impl Secrets {
+    /// From a seed.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self { seed, drawn: 0 }
+    }
+
+    /// The next secret.
+    pub fn draw(&mut self) -> u64 {
+        self.drawn += 1;
+        SipHash13::new(&[self.seed, !self.seed]).words(&[self.drawn])
+    }
+}
