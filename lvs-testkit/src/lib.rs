@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod build;
+pub mod net;
 pub mod nic;
 pub mod oracle;
 pub mod pcap;
