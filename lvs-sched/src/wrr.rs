@@ -1,0 +1,252 @@
+//! Weighted round robin: the servers in turn, each as often as its weight says.
+//!
+//! Order of Linux `net/netfilter/ipvs/ip_vs_wrr.c`. With step = the greatest common divisor of the
+//! weights, a cycle is a series of passes over the list; the first pass asks for the highest weight,
+//! each further one for a step less, the last for any weight above 0, and a pass picks every server that
+//! weighs enough. Weights 4, 3, 2 give A, A B, A B C, A B C.
+//!
+//! Passes between two weights that occur are equal, so the cycle is stored as one member list per
+//! distinct weight: a pick is one step in a list, whatever the weights. Where that would take too much
+//! memory ([`MOST_ENTRIES`]) a pass looks at all servers instead, in the same order.
+//!
+//! Overloaded servers lose their turn. When two passes in a row find nobody, the pick goes straight to
+//! the first pass that somebody available is in, so a pick looks at no more than a few times the number
+//! of servers, where the kernel walks every pass.
+
+use crate::start;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+use lvs_core::flow::WireTuple;
+use lvs_core::id::ServerId;
+use lvs_core::sched::{Scheduler, SchedulerArgs, SchedulerDef, ServerLoad, Weight};
+
+/// Most entries of all member lists of one service together: 128 KiB.
+pub const MOST_ENTRIES: usize = 1 << 16;
+
+/// Equal passes: the same members, one step of weight apart.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    /// The weight that the last, the least demanding of them asks for.
+    lowest: u32,
+    /// Where its member list starts in `entries`.
+    first: usize,
+    /// How many members.
+    len: usize,
+}
+
+struct WeightedRoundRobin {
+    args: SchedulerArgs,
+    /// Servers and weights of the last rebuild.
+    known: Vec<(ServerId, Weight)>,
+    /// Greatest common divisor of the weights.
+    step: u32,
+    /// What the first pass of a cycle asks for; 0 = nobody has a weight.
+    top: u32,
+    /// Runs by falling weight; empty = passes look at all servers.
+    runs: Vec<Run>,
+    /// Member lists: indices of servers.
+    entries: Vec<u16>,
+    /// The current pass picks servers that weigh at least this.
+    asked: u32,
+    /// The run of the current pass.
+    run: usize,
+    /// Where the current pass goes on: in its member list, or among all servers.
+    next: usize,
+    /// Whether any server was picked yet.
+    moved: bool,
+}
+
+impl Scheduler for WeightedRoundRobin {
+    fn rebuild(&mut self, servers: &[ServerLoad]) {
+        let now = servers.iter().map(|server| (server.id, server.weight));
+        if self.moved && now.clone().eq(self.known.iter().copied()) {
+            return;
+        }
+        self.known.clear();
+        self.known.extend(now);
+        self.measure();
+        self.list_members();
+        if self.moved {
+            self.keep_pass();
+        } else {
+            self.start_in_phase();
+        }
+    }
+
+    fn pick(&mut self, _flow: &WireTuple, servers: &[ServerLoad]) -> Option<usize> {
+        if self.top == 0 {
+            return None;
+        }
+        let found = self.rest_of_pass(servers).or_else(|| self.later_pass(servers));
+        self.moved |= found.is_some();
+        found
+    }
+}
+
+impl WeightedRoundRobin {
+    /// Step and top of the weights.
+    fn measure(&mut self) {
+        let weights = self.known.iter().map(|(_, weight)| u32::from(weight.0));
+        self.step = weights.clone().fold(0, gcd).max(1);
+        // Lowered by what the last pass must not ask for: it asks for 1.
+        let highest = weights.max().unwrap_or(0);
+        self.top = highest.saturating_sub(self.step.wrapping_sub(1));
+    }
+
+    /// Writes the member lists, if they fit.
+    fn list_members(&mut self) {
+        self.runs.clear();
+        self.entries.clear();
+        let weights = || self.known.iter().map(|(_, weight)| u32::from(weight.0));
+        let mut distinct: Vec<u32> = weights().filter(|weight| *weight > 0).collect();
+        distinct.sort_unstable_by_key(|weight| Reverse(*weight));
+        distinct.dedup();
+        let needed = distinct.len().saturating_mul(self.known.len());
+        if needed > MOST_ENTRIES || self.known.len() > usize::from(u16::MAX) {
+            return;
+        }
+        for (number, weight) in distinct.iter().enumerate() {
+            let first = self.entries.len();
+            let members = (0u16..).zip(weights()).filter(|(_, have)| have >= weight);
+            self.entries.extend(members.map(|(at, _)| at));
+            let below = distinct.get(number.saturating_add(1)).copied().unwrap_or(0);
+            self.runs.push(Run {
+                lowest: below.saturating_add(1),
+                first,
+                len: self.entries.len().saturating_sub(first),
+            });
+        }
+        self.entries.shrink_to_fit();
+    }
+
+    /// The worker's own share of the cycle from its start.
+    fn start_in_phase(&mut self) {
+        self.asked = self.top;
+        (self.run, self.next) = (0, 0);
+        let passes = |from: u32, to: u32| u64::from(from.saturating_sub(to) / self.step.max(1));
+        let mut highest = self.top;
+        let mut picks = Vec::new();
+        for run in &self.runs {
+            let count = passes(highest, run.lowest).saturating_add(1);
+            picks.push((highest, count.saturating_mul(run.len as u64), run.len as u64));
+            highest = run.lowest.saturating_sub(self.step);
+        }
+        let mut ahead = start::offset(self.args, picks.iter().map(|(_, picks, _)| picks).sum());
+        for (run, (highest, picks, len)) in picks.into_iter().enumerate() {
+            if ahead < picks {
+                let pass = u32::try_from(ahead.checked_div(len).unwrap_or(0)).unwrap_or(0);
+                self.asked = highest.saturating_sub(pass.saturating_mul(self.step)).max(1);
+                self.run = run;
+                self.next = usize::try_from(ahead.checked_rem(len).unwrap_or(0)).unwrap_or(0);
+                return;
+            }
+            ahead = ahead.saturating_sub(picks);
+        }
+        self.next = start::index(self.args, self.known.len());
+    }
+
+    /// After a change the pass starts again, and asks for what it asked for, moved onto the new steps.
+    fn keep_pass(&mut self) {
+        if self.asked > self.top || self.asked == 0 {
+            self.asked = self.top;
+        } else if let Some(steps) = self.asked.checked_div(self.step)
+            && self.step > 1
+        {
+            self.asked = steps.saturating_mul(self.step).saturating_add(1);
+        }
+        self.go_to(self.asked);
+        let len = self.runs.get(self.run).map_or(self.known.len(), |run| run.len);
+        self.next = start::index(self.args, len);
+    }
+
+    /// The head of the pass that asks for `asked`.
+    fn go_to(&mut self, asked: u32) {
+        self.asked = asked;
+        self.run = self.runs.iter().position(|run| run.lowest <= asked).unwrap_or(0);
+        self.next = 0;
+    }
+
+    /// The head of the next pass.
+    fn next_pass(&mut self) {
+        self.next = 0;
+        if self.asked <= self.step {
+            (self.asked, self.run) = (self.top, 0);
+            return;
+        }
+        self.asked = self.asked.wrapping_sub(self.step);
+        if self.runs.get(self.run).is_some_and(|run| run.lowest > self.asked) {
+            self.run = self.run.saturating_add(1);
+        }
+    }
+
+    /// The next available server of the current pass.
+    fn rest_of_pass(&mut self, servers: &[ServerLoad]) -> Option<usize> {
+        let available = |at: &usize| servers.get(*at).is_some_and(ServerLoad::is_available);
+        if let Some(run) = self.runs.get(self.run) {
+            let members = self.entries.get(run.first..)?.get(..run.len)?;
+            let mut rest = members.iter().map(|at| usize::from(*at)).enumerate().skip(self.next);
+            let (place, at) = rest.find(|(_, at)| available(at))?;
+            self.next = place.saturating_add(1);
+            return Some(at);
+        }
+        let heavy =
+            |at: &usize| servers.get(*at).is_some_and(|s| u32::from(s.weight.0) >= self.asked);
+        let at = (self.next..servers.len()).find(|at| heavy(at) && available(at))?;
+        self.next = at.saturating_add(1);
+        Some(at)
+    }
+
+    /// The first available server behind the current pass.
+    fn later_pass(&mut self, servers: &[ServerLoad]) -> Option<usize> {
+        // Where the kernel stands after it found nobody: where it was if that was inside the last
+        // pass, else at the start of the cycle.
+        let stays = (self.asked <= self.step && self.next > 0).then_some((self.run, self.next));
+        self.next_pass();
+        if let Some(at) = self.rest_of_pass(servers) {
+            return Some(at);
+        }
+        let weights = servers.iter().filter(|server| server.is_available());
+        if let Some(highest) = weights.map(|server| u32::from(server.weight.0)).max() {
+            self.go_to(highest.saturating_sub(self.step.wrapping_sub(1)).max(1));
+            return self.rest_of_pass(servers);
+        }
+        self.go_to(self.top);
+        if let Some((run, next)) = stays {
+            (self.asked, self.run, self.next) = (1, run, next);
+        }
+        None
+    }
+}
+
+/// Greatest common divisor; of 0 and n it is n.
+fn gcd(a: u32, b: u32) -> u32 {
+    let (mut a, mut b) = (a, b);
+    while let Some(rest) = a.checked_rem(b) {
+        (a, b) = (b, rest);
+    }
+    a
+}
+
+fn build(args: SchedulerArgs) -> Box<dyn Scheduler> {
+    Box::new(WeightedRoundRobin {
+        args,
+        known: Vec::new(),
+        step: 1,
+        top: 0,
+        runs: Vec::new(),
+        entries: Vec::new(),
+        asked: 0,
+        run: 0,
+        next: 0,
+        moved: false,
+    })
+}
+
+/// Weighted round robin.
+#[doc(alias = "ip_vs_wrr")]
+pub const DEF: SchedulerDef = SchedulerDef {
+    name: "wrr",
+    summary: "weighted round robin: the servers in turn, each as often as its weight says",
+    build,
+};
