@@ -1,7 +1,7 @@
 //! Two interfaces tied together: what one receives the other sends, and nothing else. The bare ring
 //! and `sendmmsg`, without a director; a director can be compared against it.
 //!
-//! `bridge LEFT RIGHT [SECONDS]` prints, at the end, the packets per direction.
+//! `bridge LEFT RIGHT [SECONDS]` prints, at the end, what each side did and the CPU time.
 
 use core::error::Error;
 use core::time::Duration;
@@ -33,10 +33,20 @@ fn main() -> Result<(), Box<dyn Error>> {
             lane.wait(10_000)?;
         }
     }
+    let mut packets = 0;
     for port in [PortId(0), PortId(1)] {
-        println!("{port}: {:?}", lane.stats(port));
+        let stats = lane.stats(port);
+        println!("{port}: {stats:?}");
+        packets += stats.tx;
     }
+    println!("packets {packets} cpu_ns {}", cpu_ns().unwrap_or(0));
     Ok(())
+}
+
+/// CPU time of this thread, from the first number of its scheduler statistics.
+fn cpu_ns() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split(' ').next()?.parse().ok()
 }
 
 /// Moves one burst; what the other side has no room for is lost, as on a wire.

@@ -171,7 +171,8 @@ impl PortConfig {
     }
 }
 
-/// What is known about an opened port: plain data, to be handed to the process that maps it.
+/// What is known about an opened port: plain data, to be handed to the process that maps it, for
+/// example as [`to_bytes`](Self::to_bytes).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortMeta {
     /// Name of the interface, for messages.

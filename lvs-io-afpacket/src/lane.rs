@@ -40,8 +40,17 @@ impl Rings {
     /// # Errors
     /// [`OpenError`] says which interface and step failed and what to do.
     pub fn map(sockets: Vec<PortSockets>) -> Result<Self, OpenError> {
-        let longest = sockets.iter().map(|s| u32::from(s.meta().mtu)).max().unwrap_or(0).max(1500);
-        let pool = Pool::new(POOL, longest + 18)
+        Self::map_with_pool(sockets, POOL)
+    }
+
+    /// As [`map`](Self::map), with this many buffers for [`Lane::alloc`] instead of 1024. Each holds
+    /// a frame of the largest MTU, up to 9 KiB.
+    ///
+    /// # Errors
+    /// As for [`map`](Self::map).
+    pub fn map_with_pool(sockets: Vec<PortSockets>, buffers: u32) -> Result<Self, OpenError> {
+        let longest = sockets.iter().map(|s| u32::from(s.meta().mtu)).max().unwrap_or(0);
+        let pool = Pool::new(buffers, longest.clamp(1500, 9216) + 18)
             .map_err(refused("buffers for own packets", Step::MapMemory))?;
         let ports = sockets.into_iter().map(PortRing::map).collect::<Result<_, _>>()?;
         Ok(Self { ports, pool })
@@ -74,8 +83,8 @@ const NO_CAPS: Caps = Caps {
 enum Sent {
     /// It took this many from the front.
     Took(usize),
-    /// It has no room now.
-    Full,
+    /// It has no room now, or the device did not take the first one.
+    Full(i32),
     /// It will never take the first one.
     Refused,
     /// The port does not work.
@@ -116,7 +125,7 @@ impl<'m> PacketLane<'m> {
             Err(errno) => errno,
         };
         match errno {
-            libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM | libc::EINTR => Sent::Full,
+            libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM | libc::EINTR => Sent::Full(errno),
             libc::ENETDOWN | libc::ENXIO | libc::ENODEV | libc::EBADF | libc::ENOTSOCK => {
                 Sent::Failed(ring.io_error(errno))
             }
@@ -202,12 +211,14 @@ impl<'m> Lane for PacketLane<'m> {
     fn tx_burst(&mut self, port: PortId, pkts: &mut Burst<Slot<'m>>) -> Result<usize, IoError> {
         let ring = self.port(port).ok_or(IoError::NoPort)?;
         let mut taken = 0;
+        let mut detour = false;
         while !pkts.is_empty() {
             match self.offer(ring, pkts) {
                 Sent::Took(0) => break,
                 Sent::Took(count) => {
                     drop_front(pkts, count);
                     taken += count;
+                    detour = false;
                     ring.count(|stats| stats.tx += count as u64);
                 }
                 Sent::Refused => {
@@ -215,9 +226,9 @@ impl<'m> Lane for PacketLane<'m> {
                     taken += 1;
                     ring.count(|stats| stats.tx_rejected += 1);
                 }
-                Sent::Full => {
+                Sent::Full(errno) => {
                     let train = pkts.first().is_some_and(|slot| slot.gso().is_some());
-                    if train && ring.end_bypass() {
+                    if train && errno == libc::ENOBUFS && ring.try_other_way(&mut detour) {
                         continue;
                     }
                     // A lost carrier looks like a full queue, too.

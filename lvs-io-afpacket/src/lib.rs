@@ -36,11 +36,13 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
 mod config;
+mod describe;
 mod error;
 mod lane;
 mod open;
 mod pool;
 mod ring;
+mod sctp;
 mod slot;
 mod steer;
 mod sys;

@@ -53,7 +53,7 @@ impl Pool {
 
 /// Describes `size` bytes at `offset` of a private mapping.
 #[allow(unsafe_code, reason = "see the proof inside")]
-fn place(memory: &Mapping, offset: usize, size: u32, next: u32) -> Place {
+pub(crate) fn place(memory: &Mapping, offset: usize, size: u32, next: u32) -> Place {
     assert!(offset + size as usize <= memory.len(), "a buffer lies inside its mapping");
     // SAFETY: checked above to lie inside the mapping, which `Pool` keeps as long as the place;
     // `Pool::new` calls this once for each multiple of `size`, which is a multiple of 64 and larger

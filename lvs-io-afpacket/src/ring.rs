@@ -29,7 +29,7 @@ pub(crate) struct PortRing {
     pub(crate) mtu: Cell<u16>,
     pub(crate) stats: Cell<PortStats>,
     /// Whether transmission goes around the queueing discipline.
-    pub(crate) bypass: Cell<bool>,
+    bypass: Cell<bool>,
     /// Owns the memory of `places`; fields drop in order, so it comes after them.
     _memory: Mapping,
     rx: OwnedFd,
@@ -150,14 +150,23 @@ impl PortRing {
         self.refresh();
     }
 
-    /// Lets the queueing discipline have the frames again. Around it, a train that the device
-    /// cannot cut itself is not cut but dropped, with `ENOBUFS` (`__dev_direct_xmit`).
-    pub(crate) fn end_bypass(&self) -> bool {
-        if !self.bypass.get() || !self.meta.cures.qdisc_for_trains {
+    /// A train was refused with `ENOBUFS`: returns whether to try once more through the queueing
+    /// discipline. Around it, a train that the device cannot cut itself is not cut but dropped, with
+    /// this error (`__dev_direct_xmit` in Linux `net/core/dev.c`). If that does not help, the queue
+    /// is simply full, and the port goes around the discipline as before.
+    pub(crate) fn try_other_way(&self, detour: &mut bool) -> bool {
+        if *detour {
+            self.set_bypass(true);
             return false;
         }
-        self.bypass.set(false);
-        sys::set(self.tx.as_fd(), SOL, libc::PACKET_QDISC_BYPASS, &0i32).is_ok()
+        *detour = self.bypass.get() && self.meta.cures.qdisc_for_trains && self.set_bypass(false);
+        *detour
+    }
+
+    fn set_bypass(&self, bypass: bool) -> bool {
+        let done = sys::set(self.tx.as_fd(), SOL, libc::PACKET_QDISC_BYPASS, &i32::from(bypass));
+        self.bypass.set(if done.is_ok() { bypass } else { !bypass });
+        done.is_ok()
     }
 
     /// What an error number of a whole call means to the caller.

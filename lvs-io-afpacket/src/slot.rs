@@ -27,6 +27,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use lvs_core::io::{Gso, GsoKind, L4Csum, NoRoom, PacketBuf, Vlan};
 
 use crate::pool::Pool;
+use crate::sctp;
 use crate::sys::Parts;
 use crate::vnet::{self, VNET_LEN, VnetHeader};
 
@@ -166,7 +167,14 @@ impl Place {
             if with_vnet { self.received_vnet(arrival.off) } else { VnetHeader::default() };
         self.set_vnet(header, arrival);
         self.held.set(true);
-        Some(Slot { place: self, pool: None })
+        let mut slot = Slot { place: self, pool: None };
+        if header.flags & vnet::NEEDS_CSUM != 0
+            && header.csum_offset == sctp::FIELD
+            && sctp::finish(slot.data_mut(), header.csum_start.into())
+        {
+            self.csum.set(L4Csum::Good);
+        }
+        Some(slot)
     }
 
     fn received_tag(&self, status: u32) -> Vlan {
@@ -412,3 +420,6 @@ impl PacketBuf for Slot<'_> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

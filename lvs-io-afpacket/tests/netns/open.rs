@@ -2,7 +2,7 @@
 
 use crate::frames::{P0, P1, fresh, numbered, numbers, receive, send, small};
 use crate::host::{ip, namespace_test, veth};
-use lvs_io_afpacket::{Interface, OpenError, PortConfig, PortSockets, Rings, Step};
+use lvs_io_afpacket::{Interface, OpenError, PortConfig, PortMeta, PortSockets, Rings, Step};
 
 /// Takes all capabilities from the calling thread.
 fn drop_capabilities() {
@@ -33,6 +33,7 @@ namespace_test! {
             .into_iter()
             .map(|port| {
                 let (rx, tx, meta) = port.into_parts();
+                let meta = PortMeta::from_bytes(&meta.to_bytes()).unwrap();
                 PortSockets::from_parts(rx, tx, meta)
             })
             .collect();
