@@ -102,16 +102,15 @@ pub fn insert<B: PacketBuf>(
     let max = old.options_max(buf.gso(), limits)?;
     let room = max.checked_sub(option.as_bytes().len()).ok_or(old.why(max))?;
 
-    let (list, outcome) = if current.len() <= room {
-        (List::new(option, current), Outcome::Inserted)
-    } else {
-        let syn = flags & tcp::SYN != 0;
-        let less = compact(current, syn, room, limits.compaction).ok_or(old.why(max))?;
-        let kept = less.bytes.get(..less.len).unwrap_or_default();
-        let outcome = Outcome::InsertedAfterCompaction { dropped: less.dropped };
-        (List::new(option, kept), outcome)
-    };
-    let headers = replace(buf, headers, &old, &list, limits)?;
+    if current.len() <= room {
+        let headers = splice(buf, headers, &old, 0, option.as_bytes(), limits)?;
+        return Ok(Inserted { headers, outcome: Outcome::Inserted });
+    }
+    let syn = flags & tcp::SYN != 0;
+    let less = compact(current, syn, room, limits.compaction).ok_or(old.why(max))?;
+    let list = List::new(option, less.bytes.get(..less.len).unwrap_or_default());
+    let headers = splice(buf, headers, &old, current.len(), list.as_bytes(), limits)?;
+    let outcome = Outcome::InsertedAfterCompaction { dropped: less.dropped };
     Ok(Inserted { headers, outcome })
 }
 
@@ -155,7 +154,7 @@ impl Lengths {
     }
 }
 
-/// The option bytes as they are to be.
+/// The option and what compaction left of the others.
 struct List {
     bytes: [u8; walk::MAX],
     len: usize,
@@ -175,15 +174,17 @@ impl List {
     }
 }
 
-/// Puts another option list into a segment. All that can fail comes before the first change.
-fn replace<B: PacketBuf>(
+/// Puts `new` in the place of the first `cut` bytes of options; both lengths are multiples of four.
+/// All that can fail comes before the first change.
+fn splice<B: PacketBuf>(
     buf: &mut B,
     headers: &Headers,
     old: &Lengths,
-    list: &List,
+    cut: usize,
+    new: &[u8],
     limits: &Limits,
 ) -> Result<Headers, ToaError> {
-    let payload = old.options_at.saturating_add(list.len);
+    let payload = old.payload.saturating_sub(cut).saturating_add(new.len());
     let end = payload.saturating_add(old.end.saturating_sub(old.payload));
     let ip_len = IpLength::new(headers.family, old, end).ok_or(ToaError::TooBig)?;
     let (Ok(payload16), Ok(end32)) = (u16::try_from(payload), u32::try_from(end)) else {
@@ -195,23 +196,23 @@ fn replace<B: PacketBuf>(
     };
     let csum = buf.l4_csum();
     let l4 = usize::from(headers.l4);
-
-    let delta = TcpChange {
+    let data = buf.data();
+    let removed = data.get(old.options_at..).and_then(|options| options.get(..cut));
+    let (Some(removed), true) = (removed, ip_len.fits(data, old.l3)) else {
+        return Err(ToaError::Mismatch);
+    };
+    let change = TcpChange {
+        header_len: payload.saturating_sub(l4),
         length: Delta::ZERO.length(len_u32(old.end, l4), len_u32(end, l4)),
-        old_options: Sum::ZERO
-            .bytes(buf.data().get(old.options_at..old.payload).unwrap_or_default()),
-        list,
+        options: Delta::ZERO.sum(Sum::ZERO.bytes(removed), Sum::ZERO.bytes(new)),
         csum,
     };
-    if !ip_len.fits(buf.data(), old.l3) || buf.data().len() < old.payload {
-        return Err(ToaError::Mismatch);
-    }
     let data = resize(buf, old, payload)?;
     if let Some(ip) = data.get_mut(old.l3..) {
         ip_len.write(ip);
     }
     if let Some(segment) = data.get_mut(l4..) {
-        delta.write(segment);
+        change.write(segment, new);
     }
 
     let headers = Headers { payload: payload16, end: end32, ..*headers };
@@ -319,30 +320,28 @@ impl IpLength {
 }
 
 /// What becomes of the TCP header.
-struct TcpChange<'a> {
+struct TcpChange {
+    header_len: usize,
     length: Delta,
-    old_options: Sum,
-    list: &'a List,
+    options: Delta,
     csum: L4Csum,
 }
 
-impl TcpChange<'_> {
-    fn write(&self, segment: &mut [u8]) {
-        let Ok((fixed, rest)) = TcpFixed::mut_from_prefix(segment) else { return };
-        let words = TCP_FIXED.saturating_add(self.list.len) / 4;
-        let (old, low) = (fixed.data_offset, fixed.data_offset & 0x0f);
-        let new = (words as u8) << 4 | low;
-        fixed.data_offset = new;
-        for (to, from) in rest.iter_mut().zip(self.list.as_bytes()) {
+impl TcpChange {
+    fn write(&self, segment: &mut [u8], new: &[u8]) {
+        let Ok((fixed, options)) = TcpFixed::mut_from_prefix(segment) else { return };
+        for (to, from) in options.as_chunks_mut::<4>().0.iter_mut().zip(new.as_chunks::<4>().0) {
             *to = *from;
         }
+        let old = fixed.data_offset;
+        fixed.data_offset = ((self.header_len / 4) as u8) << 4 | (old & 0x0f);
         let field = fixed.checksum.get();
         fixed.checksum.set(match self.csum {
             L4Csum::Partial => self.length.apply_partial(field),
             L4Csum::Unknown | L4Csum::Good | L4Csum::Bad => self
                 .length
-                .u16(u16::from_be_bytes([old, 0]), u16::from_be_bytes([new, 0]))
-                .sum(self.old_options, Sum::ZERO.bytes(self.list.as_bytes()))
+                .and(self.options)
+                .u16(u16::from_be_bytes([old, 0]), u16::from_be_bytes([fixed.data_offset, 0]))
                 .apply(field),
         });
     }
