@@ -66,6 +66,16 @@ fn a_handshake_without_mss_stays_as_it_is() {
 }
 
 #[test]
+fn only_timestamps_of_the_right_length_are_dropped() {
+    let wrong = Opt::Raw(8, vec![9; 6]);
+    let spec = segment(SYN, &[wrong.clone(), Opt::Timestamps(1, 2), Opt::Timestamps(3, 4)]);
+    let mut frame = spec.build();
+    assert_eq!(drop_timestamps(&mut frame, &spec.parsed(), spec.csum), Ok(2));
+    let nops = vec![Opt::Nop; 20];
+    assert_eq!(frame, segment(SYN, &[&[wrong], &nops[..]].concat()).build());
+}
+
+#[test]
 fn what_is_not_tcp_is_refused_and_stays() {
     let spec = Spec { proto: L4Proto::Udp, payload: vec![1, 2], ..segment(ACK, &[]) };
     let mut frame = spec.build();

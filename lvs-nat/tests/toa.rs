@@ -187,6 +187,43 @@ fn a_syn_keeps_one_each_of_the_options_it_cannot_do_without() {
 }
 
 #[test]
+fn compaction_takes_out_no_more_options_than_it_must() {
+    // 36 bytes; eight more need one of the three to go, and the first is taken.
+    let list: Vec<Opt> = (0..3).map(|n| Opt::Raw(70 + n, vec![n; 10])).collect();
+    let spec = segment(ACK, &list, 10);
+    assert_eq!(spec.options.len(), 36);
+    let limits = Limits { compaction: Compaction::Options, ..WIDE };
+    let (buf, result) = insert_into(&spec, false, limits);
+    let inserted = result.unwrap();
+    assert_eq!(inserted.outcome, Outcome::InsertedAfterCompaction { dropped: 1 });
+    assert_eq!(options_of(&buf, &inserted.headers)[8..], encode(&list[1..], 0));
+}
+
+#[test]
+fn a_malformed_list_is_not_compacted_but_may_stay_behind_the_option() {
+    let mut spec = segment(ACK, &[], 0);
+    let limits = Limits { compaction: Compaction::Options, ..WIDE };
+    for (len, fits) in [(32, true), (36, false)] {
+        spec.options = vec![1; len];
+        spec.options[4..6].copy_from_slice(&[77, 0]);
+        let mut buf = spec.buffer(64, None, false);
+        let result = insert(&mut buf, &spec.headers(), &option(false), &limits);
+        assert_eq!(
+            result.map(|i| i.outcome),
+            match fits {
+                true => Ok(Outcome::Inserted),
+                false => Err(ToaError::NoRoom),
+            }
+        );
+        let mut want = spec.clone();
+        if fits {
+            want.options.splice(0..0, option(false).as_bytes().iter().copied());
+        }
+        assert_eq!(buf.to_vec(), want.build());
+    }
+}
+
+#[test]
 fn an_end_marker_hides_what_follows_and_compaction_does_not_bring_it_back() {
     let mut spec = segment(ACK, &[], 0);
     spec.options = vec![1, 1, 0, 0];

@@ -229,9 +229,10 @@ fn len_u32(end: usize, start: usize) -> u32 {
     u32::try_from(end.saturating_sub(start)).unwrap_or(u32::MAX)
 }
 
-/// The train with segments small enough for headers of `header_len` bytes.
+/// The train with segments small enough for headers of `header_len` bytes, which
+/// [`Lengths::options_max`] has let through only with room for some payload.
 fn fit(gso: Gso, header_len: usize, limits: &Limits) -> Result<Gso, ToaError> {
-    let most = usize::from(limits.mtu).checked_sub(header_len).filter(|&most| most > 0);
+    let most = usize::from(limits.mtu).checked_sub(header_len);
     let most = most.and_then(|most| u16::try_from(most).ok()).ok_or(ToaError::TooBig)?;
     Ok(Gso { size: gso.size.min(most), ..gso })
 }
