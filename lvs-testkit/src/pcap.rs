@@ -91,7 +91,7 @@ pub fn read_file(path: impl AsRef<Path>) -> Result<Vec<Capture>> {
 /// Writes a capture file.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_file(path: impl AsRef<Path>, captures: &[Capture]) -> Result<()> {
     write(BufWriter::new(File::create(path)?), captures)
 }

@@ -9,8 +9,8 @@ pub fn ip_of(frame: &[u8]) -> &[u8] {
     frame.get(l3_of(frame)..).unwrap_or_default()
 }
 
-/// Offset of the IP header, behind all 802.1Q and 802.1ad tags.
-fn l3_of(frame: &[u8]) -> usize {
+/// Offset of the IP header, behind all 802.1Q and 802.1ad tags; at least 14, perhaps past the end.
+pub(crate) fn l3_of(frame: &[u8]) -> usize {
     let mut at = 12;
     while matches!(frame.get(at..at + 2), Some([0x81, 0x00] | [0x88, 0xa8])) {
         at += 4;

@@ -198,6 +198,20 @@ impl Packet<Tcp> {
         self.flags(flag::URG)
     }
 
+    /// The acknowledgement number without the flag.
+    #[must_use]
+    pub fn ack_number(mut self, number: u32) -> Self {
+        self.l4.ack = number;
+        self
+    }
+
+    /// Takes all options away.
+    #[must_use]
+    pub fn no_options(mut self) -> Self {
+        self.l4.options.clear();
+        self
+    }
+
     /// Appends option bytes as they are. The header is padded with zeros to whole words.
     #[must_use]
     pub fn options(mut self, bytes: &[u8]) -> Self {

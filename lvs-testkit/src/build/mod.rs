@@ -22,6 +22,7 @@ pub mod sum;
 
 pub use arp::{Arp, arp_reply, arp_request};
 pub use ext::Ext;
+pub(crate) use fragment::l3_of;
 pub use fragment::{fragments, ip_of};
 pub use icmp::{Icmp, IcmpError, echo, echo_reply, icmp, icmp_error, ndp_advert, ndp_solicit};
 pub use l4::{Raw, Tcp, Udp, flag, option, raw, tcp, udp};

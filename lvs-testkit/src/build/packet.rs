@@ -365,6 +365,12 @@ impl<P: Layer4> Packet<P> {
         self
     }
 
+    /// Whether it is IPv6.
+    #[must_use]
+    pub fn is_v6(&self) -> bool {
+        self.dst.is_ipv6()
+    }
+
     /// The bytes.
     ///
     /// # Panics
@@ -497,6 +503,8 @@ impl<P: Layer4> Packet<P> {
         let written = match self.csum {
             Csum::Full => right,
             Csum::Partial => sum::ones_sum(&[&pseudo]),
+            // Zero would mean "none" to UDP.
+            Csum::Wrong if right == 0x5a5a => 0x1234,
             Csum::Wrong => right ^ 0x5a5a,
             Csum::Value(value) => value,
         };

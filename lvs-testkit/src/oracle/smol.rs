@@ -1,6 +1,6 @@
 //! Accept or reject, by the parsers and checksum checks of smoltcp.
 
-use crate::build::ip_of;
+use crate::build::l3_of;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpPacket, ArpRepr, EthernetFrame, EthernetProtocol, Icmpv4Packet, Icmpv4Repr, Icmpv6Packet,
@@ -19,9 +19,9 @@ use smoltcp::wire::{
 /// The layer that smoltcp refused.
 pub fn accepted(frame: &[u8]) -> Result<(), String> {
     EthernetFrame::new_checked(frame).map_err(|_| "smoltcp refuses Ethernet")?;
-    let body = ip_of(frame);
-    let at = frame.len() - body.len();
-    let kind = at.checked_sub(2).and_then(|from| frame.get(from..at)).ok_or("a cut VLAN tag")?;
+    let at = l3_of(frame);
+    let kind = frame.get(at - 2..at).ok_or("the frame ends inside a VLAN tag")?;
+    let body = &frame[at..];
     match EthernetProtocol::from(u16::from_be_bytes([kind[0], kind[1]])) {
         EthernetProtocol::Ipv4 => ipv4(body),
         EthernetProtocol::Ipv6 => ipv6(body),

@@ -1,0 +1,129 @@
+//! What the strategies promise holds, by pnet_packet, smoltcp and the parser of lvs-core.
+
+use lvs_core::io::PacketBuf;
+use lvs_core::wire::{Headers, Parsed};
+use lvs_testkit::strategies::{
+    Broken, Damage, client_v4, client_v6, flow, hostile, nearly_valid, tcp_packet, valid, valid_buf,
+};
+use lvs_testkit::{nic, oracle};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use std::collections::BTreeSet;
+
+proptest! {
+    #[test]
+    fn valid_frames_have_right_checksums_and_are_accepted(built in valid()) {
+        prop_assert_eq!(oracle::checksums_ok(&built.frame), Ok(()));
+        prop_assert_eq!(oracle::accepted(&built.frame), Ok(()));
+    }
+
+    #[test]
+    fn frames_with_one_thing_wrong_are_refused(broken in nearly_valid()) {
+        let frame = &broken.built.frame;
+        prop_assert!(oracle::accepted(frame).is_err(), "{:?}", broken.damage);
+    }
+
+    #[test]
+    fn whatever_a_device_delivers_becomes_frames_that_are_accepted(packet in valid_buf()) {
+        for frame in nic::on_wire(&packet) {
+            prop_assert_eq!(oracle::checksums_ok(&frame), Ok(()));
+            prop_assert_eq!(oracle::accepted(&frame), Ok(()));
+            prop_assert_eq!(packet.vlan().is_some(), frame[12..14] == [0x81, 0]);
+        }
+    }
+
+    #[test]
+    fn the_oracles_answer_hostile_frames_and_agree_on_checksums(frame in hostile()) {
+        let accepted = oracle::accepted(&frame).is_ok();
+        let right = oracle::checksums_ok(&frame);
+        let proto = oracle::fields(&frame).map(|fields| fields.proto);
+        if accepted && matches!(proto, Ok(6 | 17)) {
+            prop_assert_eq!(right, Ok(()));
+        }
+    }
+
+    #[test]
+    fn lvs_core_finds_the_parts_of_valid_frames_where_they_were_written(built in valid()) {
+        match Headers::parse(&built.frame, built.frame.len()) {
+            Ok(Parsed::Ip(found)) => {
+                let places = (found.l3.into(), found.l4.into(), found.payload.into(), found.end);
+                let written = (built.l3, built.l4, built.payload, built.end as u32);
+                prop_assert_eq!(places, written);
+            }
+            other => prop_assert!(false, "{other:?}"),
+        }
+    }
+
+    #[test]
+    fn lvs_core_refuses_all_damage_but_wrong_transport_checksums(broken in nearly_valid()) {
+        let Broken { damage, built } = broken;
+        let parsed = Headers::parse(&built.frame, built.frame.len());
+        let must_refuse = damage != Damage::TransportChecksum;
+        prop_assert_eq!(parsed.is_err(), must_refuse, "{:?}: {:?}", damage, parsed);
+    }
+
+    #[test]
+    fn lvs_core_never_panics_on_hostile_frames(frame in hostile()) {
+        if let Ok(Parsed::Ip(found)) = Headers::parse(&frame, frame.len()) {
+            let ordered = found.l3 <= found.l4 && found.l4 <= found.payload;
+            prop_assert!(ordered && u32::from(found.payload) <= found.end);
+            prop_assert!(found.end as usize <= frame.len());
+        }
+    }
+
+    #[test]
+    fn addresses_of_flows_may_appear_on_a_wire(v4 in client_v4(), v6 in client_v6(), flow in flow()) {
+        prop_assert!(!lvs_core::addr::is_martian_source(&v4.into()));
+        prop_assert!(!lvs_core::addr::is_martian_source(&v6.into()));
+        prop_assert_eq!(flow.reverse().reverse(), flow);
+        prop_assert!(flow.src.port() != 0 && flow.dst.port() != 0);
+    }
+}
+
+#[test]
+fn every_kind_of_damage_is_made() {
+    let mut runner = TestRunner::deterministic();
+    let kinds: BTreeSet<String> = (0..2000)
+        .map(|_| nearly_valid().new_tree(&mut runner).unwrap().current().damage)
+        .map(|damage| format!("{damage:?}").split('(').next().unwrap().to_owned())
+        .collect();
+    let expected = [
+        Damage::Cut(0),
+        Damage::Version(0),
+        Damage::HeaderLength(0),
+        Damage::LengthTooShort(0),
+        Damage::LengthTooLong(0),
+        Damage::IpChecksum,
+        Damage::TransportChecksum,
+        Damage::DataOffsetTooShort(0),
+        Damage::DataOffsetTooLong(0),
+        Damage::OptionLength(0),
+        Damage::OptionTooLong(0),
+        Damage::UdpLengthTooShort(0),
+        Damage::UdpLengthTooLong(0),
+        Damage::ExtensionTooLong(0),
+    ];
+    for damage in expected {
+        let name = format!("{damage:?}");
+        assert!(kinds.contains(name.split('(').next().unwrap()), "{name} is never made");
+    }
+    assert_eq!(kinds.len(), expected.len());
+}
+
+#[test]
+fn both_families_tags_options_and_extension_headers_appear() {
+    let mut runner = TestRunner::deterministic();
+    let frames: Vec<_> = (0..500)
+        .map(|_| tcp_packet().new_tree(&mut runner).unwrap().current().build())
+        .map(|frame| (oracle::fields(&frame).unwrap(), frame))
+        .collect();
+    let count = |check: &dyn Fn(&oracle::Fields) -> bool| {
+        frames.iter().filter(|(fields, _)| check(fields)).count()
+    };
+    assert!(count(&|f| f.src.is_ipv6()) > 100);
+    assert!(count(&|f| f.src.is_ipv4()) > 100);
+    assert!(count(&|f| !f.vlans.is_empty()) > 100);
+    assert!(count(&|f| !f.tcp.as_ref().unwrap().options.is_empty()) > 100);
+    assert!(count(&|f| f.payload.len() > 500) > 20);
+}
