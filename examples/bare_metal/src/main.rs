@@ -22,9 +22,10 @@ extern crate alloc as extern_alloc;
 mod lane;
 mod nowhere;
 mod probes;
+mod translation;
 
 /// All that is linked.
-const PROBES: [fn(&mut [u8]) -> u64; 8] = [
+const PROBES: [fn(&mut [u8]) -> u64; 11] = [
     probes::burst,
     probes::addresses,
     probes::headers,
@@ -33,6 +34,9 @@ const PROBES: [fn(&mut [u8]) -> u64; 8] = [
     probes::checksums,
     probes::siphash,
     probes::lane,
+    translation::in_place,
+    translation::address_option,
+    translation::numbers,
 ];
 
 /// Where the machine would jump to, with one received frame.

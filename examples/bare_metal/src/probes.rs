@@ -20,7 +20,7 @@ use crate::lane::OneFrame;
 
 /// Folds whatever is hashed into one number. Not a good hash, only one that uses every byte.
 #[derive(Default)]
-struct Fold(u64);
+pub(crate) struct Fold(u64);
 
 impl Hasher for Fold {
     fn write(&mut self, bytes: &[u8]) {
