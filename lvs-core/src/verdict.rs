@@ -91,6 +91,7 @@ drop_reasons! {
     NoServer = "no_server", "No server of the service is available.", "All servers are down, drained, at weight 0 or over their threshold.";
     SessionTableFull = "session_table_full", "The session table is full.", "Raise director.sessions.";
     NoPort = "no_port", "No local address of the pool has a free port.", "Add local addresses to the pool or shorten closing time-outs.";
+    TupleTaken = "tuple_taken", "Another session already has this client and server port pair.", "Two NAT services lead one client port to the same server; use FullNAT.";
     NoRoute = "no_route", "There is no route to the next hop.", "Add a route, or a port in the destination's subnet.";
     NeighbourPending = "neighbour_pending", "The next hop has not answered yet and no more packets are held for it.", "See whether the next hop is up and in the same subnet and VLAN.";
     NeighbourFailed = "neighbour_failed", "The next hop does not answer ARP or neighbour discovery.", "See whether the next hop is up and in the same subnet and VLAN.";

@@ -1,1 +1,65 @@
-//! Placeholder opening.
+//! The packet pipeline of one worker: sans-IO, one thread, no locks, no clock.
+//!
+//! ```text
+//!   frame ─► parse ─► admit ─► look up ─┬─ session ──► edit, rewrite ─► emit ─► port
+//!            (wire)   (role,   (store)  │                               (next hop, MTU,
+//!                     source)           └─ none ─► service ─► server     checksum)
+//!                                                  (scheduler)   └─► open session
+//! ```
+//!
+//! One stage is one file, in the order a packet meets them: `admit`, `answer` (ARP, neighbour discovery,
+//! echo), `open` (classify, schedule, open), `carry` (packets of a session), `client_addr` (TOA), `emit`.
+//!
+//! The caller owns the loop, the lane, the buffers and the time:
+//!
+//! ```no_run
+//! # use lvs_core::io::{Burst, Lane, PortId};
+//! # use lvs_core::time::Time;
+//! # use lvs_director::{Director, Outputs};
+//! # fn worker<L: Lane>(lane: &mut L, director: &mut Director<'_>, clock: impl Fn() -> Time) {
+//! let mut burst = Burst::new();
+//! let mut out = Outputs::new(lane.port_count());
+//! loop {
+//!     let now = clock();
+//!     for port in (0..lane.port_count()).map(PortId) {
+//!         if lane.rx_burst(port, &mut burst).is_ok() {
+//!             director.process(now, lane, port, &mut burst, &mut out);
+//!         }
+//!     }
+//!     director.expire(now, 256);
+//!     director.tick(now, lane, &mut out);
+//!     out.flush(lane);
+//! }
+//! # }
+//! ```
+//!
+//! # Contract
+//! - No allocation after construction ([`Generation`]s are built elsewhere), no panic, bounded work per
+//!   packet.
+//! - Every received packet gets exactly one [`Verdict`](lvs_core::verdict::Verdict), and one counter.
+//! - A dropped packet changes no session. Exceptions: a packet that finds its transmit queue full, and one
+//!   that waits for a neighbour in vain, have already been taken into their session.
+#![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)
+)]
+
+extern crate alloc;
+
+mod admit;
+mod answer;
+mod carry;
+mod client_addr;
+mod director;
+mod emit;
+mod generation;
+mod neighbour;
+mod open;
+mod outputs;
+
+pub use director::{Director, DirectorConfig, Report};
+pub use generation::{Generation, ServerCount};
+pub use neighbour::{HopInfo, HopState};
+pub use outputs::{MAX_PORTS, Outputs};

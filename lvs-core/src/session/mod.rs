@@ -438,6 +438,17 @@ impl<'m, P: PortPlan> SessionStore<'m, P> {
         }
     }
 
+    /// What [`packet`](Self::packet) would answer, without counting, stamping or moving anything: to decide
+    /// whether the packet can be forwarded at all before it changes its session.
+    #[must_use]
+    pub fn peek(&self, candidate: Candidate, tuple: &WireTuple, segment: Segment) -> Option<Flow> {
+        match (tuple, candidate.v6) {
+            (WireTuple::V4(tuple), false) => self.v4.peek(candidate, tuple, segment),
+            (WireTuple::V6(tuple), true) => self.v6.peek(candidate, tuple, segment),
+            _ => None,
+        }
+    }
+
     /// Opens a session. `translate` is called once, when the local port is known, and gives the numbers
     /// that translate its packets.
     ///

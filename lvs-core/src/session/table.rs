@@ -198,15 +198,39 @@ impl<'m, L: Line> Table<'m, L> {
         if harvest {
             self.harvest(candidate.slot);
         }
-        let line = self.lines.get(slot)?;
+        let flow = self.flow(candidate)?;
+        Some(Flow { before, after, first_answer, ..flow })
+    }
+
+    /// What [`packet`](Self::packet) would tell, without counting, stamping or moving anything.
+    pub(super) fn peek(
+        &self,
+        candidate: Candidate,
+        tuple: &L::Tuple,
+        segment: Segment,
+    ) -> Option<Flow> {
+        let line = self.lines.get(candidate.slot as usize)?;
+        if !line.matches(candidate.direction, tuple) {
+            return None;
+        }
+        let flow = self.flow(candidate)?;
+        let after = segment
+            .tcp_flags
+            .map_or(flow.before, |flags| tcp::next(flow.before, candidate.direction.into(), flags));
+        Some(Flow { after, ..flow })
+    }
+
+    fn flow(&self, candidate: Candidate) -> Option<Flow> {
+        let line = self.lines.get(candidate.slot as usize)?;
         let tail = line.tail();
+        let state = TcpState::from_number(tail.state_number());
         Some(Flow {
             candidate,
             quad: line.quad(),
-            before,
-            after,
+            before: state,
+            after: state,
             plain: tail.has(flag::PLAIN),
-            first_answer,
+            first_answer: candidate.direction == Direction::Return && !tail.has(flag::ANSWERED),
             translation: translation_of(tail),
             server: ServerId(tail.server),
             hop: HopId(match candidate.direction {

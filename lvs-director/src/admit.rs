@@ -1,0 +1,178 @@
+//! First stage: is the frame sound, is it for us, may it come from where it says, and what is it?
+
+use crate::director::{Director, Report};
+use crate::outputs::Outputs;
+use core::net::IpAddr;
+use lvs_core::addr::{MacAddr, is_martian_source};
+use lvs_core::io::{L4Csum, Lane, PacketBuf, PortId};
+use lvs_core::plan::PortPlan;
+use lvs_core::session::Probe;
+use lvs_core::snapshot::{Role, SelfOwner};
+use lvs_core::time::Time;
+use lvs_core::verdict::{DropReason, Verdict};
+use lvs_core::wire::{Fragment, Headers, Parsed, Transport, echo};
+
+/// A packet with everything that is known about it.
+pub(crate) struct Packet<B> {
+    pub(crate) buf: B,
+    pub(crate) headers: Headers,
+    pub(crate) port: PortId,
+}
+
+impl<P: PortPlan> Director<'_, P> {
+    pub(crate) fn admit<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        port: PortId,
+        buf: L::Buf,
+        out: &mut Outputs<L::Buf>,
+    ) -> Report {
+        match Headers::parse(buf.data(), buf.total_len()) {
+            Err(malformed) => DropReason::from(malformed).into(),
+            Ok(Parsed::Other { .. }) => Verdict::Release.into(),
+            Ok(Parsed::Arp(arp)) => self.arp(now, lane, port, &arp, buf.vlan(), out),
+            Ok(Parsed::Ip(headers)) => self.ip(now, lane, Packet { buf, headers, port }, out),
+        }
+    }
+
+    fn ip<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        packet: Packet<L::Buf>,
+        out: &mut Outputs<L::Buf>,
+    ) -> Report {
+        let Some((src, dst)) = packet.headers.addresses(packet.buf.data()) else {
+            return DropReason::MalformedEthernet.into();
+        };
+        if let Transport::Icmp { kind, .. } = packet.headers.transport
+            && dst.is_ipv6()
+            && (133..=137).contains(&kind)
+        {
+            return self.ndp(now, lane, &packet, out);
+        }
+        if let Err(report) = self.is_for_us(lane, &packet, &dst) {
+            return report;
+        }
+        if is_martian_source(&src) {
+            return DropReason::MartianSource.into();
+        }
+        if self.snapshot().role(&src).is_ours() {
+            return DropReason::SpoofedSource.into();
+        }
+        let role = self.snapshot().role(&dst);
+        if packet.headers.fragment != Fragment::No {
+            let host = role.own.is_some() && !role.virt;
+            return if host { Verdict::Release.into() } else { DropReason::Fragment.into() };
+        }
+        if packet.buf.l4_csum() == L4Csum::Bad {
+            return DropReason::BadL4Checksum.into();
+        }
+        if let Some(tuple) = packet.headers.tuple {
+            let probe = Probe { tuple, local: role.local };
+            if let Some(candidate) = self.store.lookup_one(&probe) {
+                return self.carry(now, lane, packet, &tuple, candidate, out);
+            }
+        }
+        self.miss(now, lane, packet, role, out)
+    }
+
+    /// Frames for other hosts, and everything that is for many hosts at once.
+    fn is_for_us<L: Lane>(
+        &self,
+        lane: &L,
+        packet: &Packet<L::Buf>,
+        dst: &IpAddr,
+    ) -> Result<(), Report> {
+        let Some(to) = packet.buf.data().first_chunk::<6>().map(|mac| MacAddr(*mac)) else {
+            return Err(DropReason::MalformedEthernet.into());
+        };
+        let group = dst.is_multicast() || matches!(dst, IpAddr::V4(v4) if v4.is_broadcast());
+        if to == self.mac(lane, packet.port) {
+            let odd = group || dst.is_loopback() || dst.is_unspecified();
+            return if odd { Err(DropReason::BadDestination.into()) } else { Ok(()) };
+        }
+        if !to.is_group() {
+            return Err(DropReason::NotForUs.into());
+        }
+        // Routing protocols, VRRP, DHCP: the host's. A group frame around an ordinary address is not
+        // forwarded (RFC 1812 section 5.3.4).
+        if group || self.is_subnet_broadcast(packet.port, dst) {
+            return Err(Verdict::Release.into());
+        }
+        Err(DropReason::BadDestination.into())
+    }
+
+    fn is_subnet_broadcast(&self, port: PortId, dst: &IpAddr) -> bool {
+        let IpAddr::V4(dst) = dst else { return false };
+        let own = self.snapshot().interface(port).map_or(&[][..], |i| &i.addresses);
+        own.iter().any(|(ip, len)| match ip {
+            IpAddr::V4(ip) if *len < 31 => {
+                let host = u32::MAX.checked_shr(u32::from(*len)).unwrap_or(0);
+                ip.to_bits() | host == dst.to_bits()
+            }
+            _ => false,
+        })
+    }
+
+    /// A packet without a session.
+    fn miss<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        packet: Packet<L::Buf>,
+        role: Role,
+        out: &mut Outputs<L::Buf>,
+    ) -> Report {
+        if role.virt
+            && let Some(tuple) = packet.headers.tuple
+        {
+            let port = tuple.dport();
+            let service = self.snapshot().find_service(tuple.proto(), tuple.dst(), port);
+            return match service.map(|service| service.id) {
+                Some(service) => self.open(now, lane, packet, &tuple, service, out),
+                None if role.own.is_some() => Verdict::Release.into(),
+                None => DropReason::NoService.into(),
+            };
+        }
+        if let Some(own) = role.own {
+            let owner = self.snapshot().interface(own).map(|interface| interface.owner);
+            if owner != Some(SelfOwner::Director) {
+                return Verdict::Release.into();
+            }
+        }
+        if role.is_ours() {
+            return self.answer_echo(lane, packet, role, out);
+        }
+        DropReason::NotForwarding.into()
+    }
+
+    /// An echo request to an address of ours is answered in place; everything else about such an address
+    /// is refused.
+    fn answer_echo<L: Lane>(
+        &mut self,
+        lane: &mut L,
+        mut packet: Packet<L::Buf>,
+        role: Role,
+        out: &mut Outputs<L::Buf>,
+    ) -> Report {
+        let no_session = packet.headers.tuple.is_some() && role.local.is_some();
+        let mac = self.mac(lane, packet.port);
+        let from = packet.buf.data().first_chunk::<12>().copied();
+        let Some(len) = echo::reply_in_place(packet.buf.data_mut(), 64) else {
+            return match (no_session, role.own) {
+                (true, _) => DropReason::NoSessionLocal.into(),
+                (_, Some(_)) => Verdict::Release.into(),
+                _ => DropReason::UnsupportedProtocol.into(),
+            };
+        };
+        debug_assert!(from.is_some_and(|macs| macs.starts_with(&mac.0)));
+        packet.buf.truncate(len);
+        let port = packet.port;
+        match out.push(lane, port, packet.buf) {
+            Ok(()) => Verdict::Answer(port).into(),
+            Err(_full) => DropReason::TxFull.into(),
+        }
+    }
+}

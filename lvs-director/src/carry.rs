@@ -1,0 +1,342 @@
+//! Packets of a session: state, edits, translation.
+
+use crate::admit::Packet;
+use crate::client_addr::{carries, growth, observe, toa_of};
+use crate::director::{Director, Report};
+use crate::outputs::Outputs;
+use lvs_core::counters::Carried;
+use lvs_core::event::Closed;
+use lvs_core::flow::{Direction, WireTuple};
+use lvs_core::id::{ServiceId, SessionId};
+use lvs_core::io::{Lane, PacketBuf};
+use lvs_core::plan::PortPlan;
+use lvs_core::service::{Forwarding, TimestampPolicy, ToaOptions};
+use lvs_core::session::tcp::flags::{ACK, FIN, RST, SYN};
+use lvs_core::session::{Candidate, Detail, Flow, Segment, TcpState, pending};
+use lvs_core::time::Time;
+use lvs_core::verdict::{DropReason, Verdict};
+use lvs_core::wire::Transport;
+use lvs_nat::options::drop_timestamps;
+use lvs_nat::{AnyRewrite, Deltas, End, Ends, Rewrite, RewriteError, SeqDeltas};
+
+/// Flags of a TCP packet, or why nobody may send them.
+pub(crate) fn check_flags(transport: &Transport) -> Result<Option<u8>, DropReason> {
+    match *transport {
+        Transport::Tcp { flags, .. } if flags & (SYN | FIN | RST | ACK) == 0 => {
+            Err(DropReason::NullSegment)
+        }
+        Transport::Tcp { flags, .. } if flags & SYN != 0 && flags & (FIN | RST) != 0 => {
+            Err(DropReason::BadFlags)
+        }
+        Transport::Tcp { flags, .. } => Ok(Some(flags)),
+        _ => Ok(None),
+    }
+}
+
+/// A SYN that asks for a new connection.
+pub(crate) const fn is_pure_syn(flags: Option<u8>) -> bool {
+    matches!(flags, Some(flags) if flags & (SYN | ACK | FIN | RST) == SYN)
+}
+
+/// What the service of a session asks for.
+#[derive(Clone, Copy)]
+pub(crate) struct Policy {
+    pub(crate) service: Option<ServiceId>,
+    pub(crate) toa: Option<ToaOptions>,
+    pub(crate) strip_timestamps: bool,
+    pub(crate) new_isn: bool,
+}
+
+/// One packet on its way through its session.
+struct Passage {
+    flow: Flow,
+    id: SessionId,
+    policy: Policy,
+    detail: Option<Detail>,
+}
+
+impl<P: PortPlan> Director<'_, P> {
+    pub(crate) fn carry<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        packet: Packet<L::Buf>,
+        tuple: &WireTuple,
+        candidate: Candidate,
+        out: &mut Outputs<L::Buf>,
+    ) -> Report {
+        let flags = match check_flags(&packet.headers.transport) {
+            Ok(flags) => flags,
+            Err(reason) => return reason.into(),
+        };
+        let segment = segment_of(&packet, flags);
+        let seen = self.store.peek(candidate, tuple, segment);
+        let (Some(flow), Some(id)) = (seen, self.store.id_of(candidate)) else {
+            return DropReason::NoSession.into();
+        };
+        let inbound = candidate.direction == Direction::Inbound;
+        if inbound && is_pure_syn(flags) && flow.before.may_be_reused() {
+            return self.start_anew(now, lane, packet, tuple, id, out);
+        }
+        let policy = self.policy(&flow);
+        let detail = if is_slow(&flow, flags) { self.store.detail(id) } else { None };
+        let mut passage = Passage { flow, id, policy, detail };
+        let verdict = match self.pass(now, lane, packet, tuple, segment, &mut passage, out) {
+            Ok(verdict) => verdict,
+            Err(reason) => Verdict::Drop(reason),
+        };
+        Report { verdict, session: Some(id), service: policy.service, server: Some(flow.server) }
+    }
+
+    /// A client opens a new connection with the port of one that is over.
+    fn start_anew<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        packet: Packet<L::Buf>,
+        tuple: &WireTuple,
+        old: SessionId,
+        out: &mut Outputs<L::Buf>,
+    ) -> Report {
+        let port = tuple.dport();
+        let service = self.snapshot().find_service(tuple.proto(), tuple.dst(), port);
+        let Some(service) = service.map(|service| service.id) else {
+            return DropReason::NoService.into();
+        };
+        if let Some(session) = self.store.close(old) {
+            self.closed(&session, Closed::Reused);
+            self.counters.sessions_reused = self.counters.sessions_reused.wrapping_add(1);
+        }
+        self.open(now, lane, packet, tuple, service, out)
+    }
+
+    pub(crate) fn policy(&self, flow: &Flow) -> Policy {
+        let snapshot = self.snapshot();
+        let service = snapshot.server(flow.server).and_then(|s| snapshot.service(s.service));
+        let Some(service) = service else {
+            return Policy { service: None, toa: None, strip_timestamps: false, new_isn: false };
+        };
+        let full = service.forwarding == Forwarding::FullNat;
+        Policy {
+            service: Some(service.id),
+            toa: toa_of(service),
+            strip_timestamps: full && service.timestamps == TimestampPolicy::Strip,
+            new_isn: full,
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the packet with its surroundings, one caller")]
+    fn pass<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        mut packet: Packet<L::Buf>,
+        tuple: &WireTuple,
+        segment: Segment,
+        passage: &mut Passage,
+        out: &mut Outputs<L::Buf>,
+    ) -> Result<Verdict, DropReason> {
+        if packet.headers.ttl <= 1 {
+            return Err(DropReason::TtlExceeded);
+        }
+        let flow = passage.flow;
+        let inbound = flow.candidate.direction == Direction::Inbound;
+        let mut ahead = None;
+        if inbound {
+            self.renew_isn(now, passage, &packet.headers.transport);
+            ahead = self.inbound_edits(lane, &mut packet, passage)?;
+        } else {
+            self.fits(lane, &packet, flow.hop, 0)?;
+        }
+        let Some(flow) = self.store.packet(flow.candidate, tuple, now.tick(), segment) else {
+            return Err(DropReason::NoSession);
+        };
+        self.book(passage, &flow, &packet, segment);
+        if !inbound {
+            self.return_edits(&mut packet, passage);
+        }
+        let rewrite = rewrite_of(&flow, passage.detail.as_ref()).ok_or(DropReason::NoSession)?;
+        let csum = packet.buf.l4_csum();
+        rewrite.apply(packet.buf.data_mut(), &packet.headers, csum).map_err(reason_of)?;
+        if let Some(mut ahead) = ahead {
+            let csum = ahead.buf.l4_csum();
+            rewrite.apply(ahead.buf.data_mut(), &ahead.headers, csum).map_err(reason_of)?;
+            self.counters.originated = self.counters.originated.wrapping_add(1);
+            self.emit(now, lane, ahead, flow.hop, out);
+        }
+        Ok(self.emit(now, lane, packet, flow.hop, out))
+    }
+
+    /// A SYN with another number on a half-open session: the client gave the first attempt up.
+    fn renew_isn(&self, now: Time, passage: &mut Passage, transport: &Transport) {
+        let Transport::Tcp { flags, seq, .. } = *transport else { return };
+        let Some(detail) = passage.detail.as_mut() else { return };
+        let half_open = matches!(passage.flow.before, TcpState::SynRecv | TcpState::SynSent);
+        if !is_pure_syn(Some(flags)) || !half_open || detail.client_isn == seq {
+            return;
+        }
+        if passage.policy.new_isn {
+            let isn = self.new_isn(now, &passage.flow.quad, None);
+            detail.seq_delta = isn.wrapping_sub(seq);
+        }
+        detail.client_isn = seq;
+        detail.server_first = 0;
+        if passage.policy.toa.is_some() {
+            detail.pending |= pending::TOA;
+        }
+    }
+
+    /// Everything that is done to a client's segment before its translation. What comes back is a segment
+    /// of the director's own that goes ahead.
+    fn inbound_edits<L: Lane>(
+        &mut self,
+        lane: &mut L,
+        packet: &mut Packet<L::Buf>,
+        passage: &Passage,
+    ) -> Result<Option<Packet<L::Buf>>, DropReason> {
+        let hop = passage.flow.hop;
+        let Some(toa) = passage.policy.toa else {
+            self.fits(lane, packet, hop, 0)?;
+            self.drop_syn_timestamps(packet, passage.policy.strip_timestamps);
+            return Ok(None);
+        };
+        let wanted = passage
+            .detail
+            .as_ref()
+            .is_some_and(|detail| carries(&toa, detail, &packet.headers.transport));
+        let growth = if wanted { growth(&passage.flow.quad) } else { 0 };
+        let port = match self.fits(lane, packet, hop, growth) {
+            Ok(port) => port,
+            // Too large only with the option: the ladder for "no room" decides.
+            Err(_) if wanted => self.fits(lane, packet, hop, 0)?,
+            Err(reason) => return Err(reason),
+        };
+        self.strip_forged(packet, &toa);
+        self.drop_syn_timestamps(packet, passage.policy.strip_timestamps);
+        if wanted {
+            let mtu = self.mtu(lane, port);
+            return self.insert_toa(lane, packet, &toa, &passage.flow.quad, mtu);
+        }
+        Ok(None)
+    }
+
+    pub(crate) fn drop_syn_timestamps<B: PacketBuf>(&self, packet: &mut Packet<B>, strip: bool) {
+        let Transport::Tcp { flags, .. } = packet.headers.transport else { return };
+        if strip && flags & SYN != 0 {
+            let csum = packet.buf.l4_csum();
+            // The headers are this frame's, so nothing can be refused.
+            let _ = drop_timestamps(packet.buf.data_mut(), &packet.headers, csum);
+        }
+    }
+
+    /// Counts the packet, and keeps what it taught about the session.
+    fn book<B: PacketBuf>(
+        &mut self,
+        passage: &mut Passage,
+        flow: &Flow,
+        packet: &Packet<B>,
+        segment: Segment,
+    ) {
+        let direction = flow.candidate.direction;
+        if flow.before != flow.after {
+            self.generation.moved(flow.server, Some(flow.before), Some(flow.after));
+        }
+        for carried in self.generation.carried(flow.server).into_iter().flatten() {
+            count(carried, direction, segment);
+        }
+        let Some(detail) = passage.detail.as_mut() else { return };
+        let headers = &packet.headers;
+        let payload = headers.end.saturating_sub(u32::from(headers.payload));
+        let established = flow.after == TcpState::Established;
+        let _ = observe(detail, direction, &headers.transport, payload, established);
+        self.store.set_detail(passage.id, detail);
+    }
+
+    /// Everything that is done to a server's segment before its translation.
+    fn return_edits<B: PacketBuf>(&self, packet: &mut Packet<B>, passage: &Passage) {
+        let Transport::Tcp { flags, .. } = packet.headers.transport else { return };
+        let Some(toa) = passage.policy.toa else { return };
+        if flags & (SYN | ACK) == SYN | ACK && toa.placement.until_server_data {
+            self.leave_room(packet, &passage.flow.quad);
+        }
+    }
+}
+
+/// Whether a packet needs the session's cold record.
+const fn is_slow(flow: &Flow, flags: Option<u8>) -> bool {
+    match flags {
+        None => false,
+        Some(flags) => {
+            !flow.plain
+                || flags & (SYN | FIN | RST) != 0
+                || !matches!(flow.after, TcpState::Established)
+        }
+    }
+}
+
+pub(crate) fn segment_of<B: PacketBuf>(packet: &Packet<B>, tcp_flags: Option<u8>) -> Segment {
+    let headers = &packet.headers;
+    Segment { tcp_flags, bytes: headers.end.saturating_sub(u32::from(headers.l3)) }
+}
+
+pub(crate) const fn count(carried: &mut Carried, direction: Direction, segment: Segment) {
+    let traffic = match direction {
+        Direction::Inbound => &mut carried.inbound,
+        Direction::Return => &mut carried.outbound,
+    };
+    traffic.add(segment.bytes as u64);
+}
+
+pub(crate) const fn reason_of(error: RewriteError) -> DropReason {
+    match error {
+        RewriteError::TtlExpired => DropReason::TtlExceeded,
+        _ => DropReason::NoSession,
+    }
+}
+
+/// The header edit for one packet of a session.
+pub(crate) fn rewrite_of(flow: &Flow, detail: Option<&Detail>) -> Option<AnyRewrite> {
+    let quad = &flow.quad;
+    let stored = &flow.translation;
+    let deltas = Deltas { l4: stored.l4_delta, ip: stored.ip_delta };
+    let seq = detail.map_or(stored.seq_delta, |detail| detail.seq_delta);
+    let seq = SeqDeltas { seq, ack: stored.ack_delta };
+    let direction = flow.candidate.direction;
+    let rewrite = match ends_of(quad)? {
+        AnyEnds::V4(ends) => AnyRewrite::V4(match direction {
+            Direction::Inbound => Rewrite::inbound(&ends, deltas, seq),
+            Direction::Return => Rewrite::returning(&ends, deltas, seq),
+        }),
+        AnyEnds::V6(ends) => AnyRewrite::V6(match direction {
+            Direction::Inbound => Rewrite::inbound(&ends, deltas, seq),
+            Direction::Return => Rewrite::returning(&ends, deltas, seq),
+        }),
+    };
+    Some(rewrite.decrement_ttl(true))
+}
+
+/// The ends of a session of either family.
+pub(crate) enum AnyEnds {
+    V4(Ends<u32>),
+    V6(Ends<u128>),
+}
+
+pub(crate) fn ends_of(quad: &lvs_core::session::Quad) -> Option<AnyEnds> {
+    use core::net::IpAddr::{V4, V6};
+    let (client, virt, local, server) = (quad.client, quad.virt, quad.local, quad.server);
+    match (client.0, virt.0, local.0, server.0) {
+        (V4(c), V4(v), V4(l), V4(s)) => Some(AnyEnds::V4(Ends {
+            client: End::new(c.to_bits(), client.1),
+            virt: End::new(v.to_bits(), virt.1),
+            local: End::new(l.to_bits(), local.1),
+            server: End::new(s.to_bits(), server.1),
+        })),
+        (V6(c), V6(v), V6(l), V6(s)) => Some(AnyEnds::V6(Ends {
+            client: End::new(c.to_bits(), client.1),
+            virt: End::new(v.to_bits(), virt.1),
+            local: End::new(l.to_bits(), local.1),
+            server: End::new(s.to_bits(), server.1),
+        })),
+        _ => None,
+    }
+}

@@ -1,0 +1,315 @@
+//! The director itself: its state, and what drives it.
+
+use crate::generation::Generation;
+use crate::neighbour::{HopInfo, Neighbours, Poll};
+use crate::outputs::Outputs;
+use alloc::sync::Arc;
+use core::fmt;
+use lvs_core::addr::MacAddr;
+use lvs_core::counters::Counters;
+use lvs_core::event::{Closed, Event, EventRing};
+use lvs_core::id::{ServerId, ServiceId, SessionId};
+use lvs_core::io::{Burst, Lane, PacketBuf, PortId};
+use lvs_core::plan::{PortPlan, Whole};
+use lvs_core::session::{Cursor, MAX_CLASSES, Session, SessionStore};
+use lvs_core::snapshot::Snapshot;
+use lvs_core::time::Time;
+use lvs_core::timeouts::TimeoutTicks;
+use lvs_core::verdict::{DropReason, Verdict};
+
+/// Sizes and secrets of a director.
+#[derive(Clone, Copy)]
+pub struct DirectorConfig {
+    /// Next hops it can know: servers and gateways, and clients in its own subnets.
+    pub hops: u16,
+    /// Packets that may wait for neighbours, 2 KiB each.
+    pub waiting: u16,
+    /// Secret of the initial sequence numbers; random at each start.
+    pub isn_key: [u64; 2],
+}
+
+impl Default for DirectorConfig {
+    /// 4096 next hops, 64 waiting packets, and a key that anybody can guess: good for tests only.
+    fn default() -> Self {
+        Self { hops: 4096, waiting: 64, isn_key: [0, 0] }
+    }
+}
+
+impl fmt::Debug for DirectorConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DirectorConfig")
+            .field("hops", &self.hops)
+            .field("waiting", &self.waiting)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What became of one packet, and what it belonged to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Its fate.
+    pub verdict: Verdict,
+    /// The session that it belonged to or opened.
+    pub session: Option<SessionId>,
+    /// The service.
+    pub service: Option<ServiceId>,
+    /// The server.
+    pub server: Option<ServerId>,
+}
+
+impl From<Verdict> for Report {
+    fn from(verdict: Verdict) -> Self {
+        Self { verdict, session: None, service: None, server: None }
+    }
+}
+
+impl From<DropReason> for Report {
+    fn from(reason: DropReason) -> Self {
+        Verdict::Drop(reason).into()
+    }
+}
+
+/// Events kept until somebody reads them.
+pub(crate) const EVENTS: usize = 256;
+/// Neighbour entries looked at per tick.
+const NEIGHBOURS_PER_TICK: usize = 64;
+/// Sessions whose way is looked up again per tick, after the routes changed.
+const REROUTED_PER_TICK: usize = 32;
+
+/// One worker's balancer.
+#[doc(alias = "ip_vs")]
+pub struct Director<'m, P = Whole> {
+    pub(crate) generation: Generation,
+    pub(crate) store: SessionStore<'m, P>,
+    pub(crate) neighbours: Neighbours,
+    pub(crate) counters: Counters,
+    pub(crate) events: EventRing<EVENTS>,
+    pub(crate) isn_key: [u64; 2],
+    reroute: Option<Cursor>,
+}
+
+impl<'m, P: PortPlan> Director<'m, P> {
+    /// A director with an empty store and its first configuration.
+    #[must_use]
+    pub fn new(config: DirectorConfig, store: SessionStore<'m, P>, generation: Generation) -> Self {
+        let mut director = Self {
+            generation,
+            store,
+            neighbours: Neighbours::new(config.hops, config.waiting),
+            counters: Counters::default(),
+            events: EventRing::default(),
+            isn_key: config.isn_key,
+            reroute: None,
+        };
+        director.settle();
+        director
+    }
+
+    /// Replaces the configuration and returns the previous one, to be freed elsewhere. To be called
+    /// between bursts. Sessions go on; those of removed servers until they end.
+    pub fn install(&mut self, mut generation: Generation) -> Generation {
+        generation.inherit(&mut self.generation);
+        let old = core::mem::replace(&mut self.generation, generation);
+        self.neighbours.unset_static();
+        self.settle();
+        self.reroute = (!self.store.is_empty()).then(Cursor::default);
+        old
+    }
+
+    fn settle(&mut self) {
+        let snapshot = Arc::clone(self.generation.snapshot());
+        let mut ticks = [TimeoutTicks::default(); MAX_CLASSES];
+        let used = snapshot.timeout_ticks(&mut ticks);
+        self.store.set_timeouts(ticks.get(..used).unwrap_or_default());
+        for neighbour in snapshot.neighbours() {
+            if let Some(hop) = snapshot.route(neighbour.ip) {
+                self.neighbours.set_static(&hop, neighbour.mac);
+            }
+        }
+    }
+
+    /// Takes a burst from `port` through the pipeline. What leaves is queued in `out`; the burst is empty
+    /// afterwards.
+    pub fn process<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        port: PortId,
+        burst: &mut Burst<L::Buf>,
+        out: &mut Outputs<L::Buf>,
+    ) {
+        burst.drain_with(|packet| {
+            self.process_one(now, lane, port, packet, out);
+        });
+    }
+
+    /// Takes one packet through the pipeline and tells what became of it.
+    pub fn process_one<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        port: PortId,
+        packet: L::Buf,
+        out: &mut Outputs<L::Buf>,
+    ) -> Report {
+        self.counters.received.add(packet.total_len() as u64);
+        let report = self.admit(now, lane, port, packet, out);
+        self.counters.count(report.verdict);
+        report
+    }
+
+    /// Ends sessions whose time has passed, looking at no more than about `budget` of them; returns how
+    /// many ended. To be called once per round, and more often when idle.
+    pub fn expire(&mut self, now: Time, budget: u32) -> u32 {
+        let mut budget = budget;
+        let mut ended = 0u32;
+        while let Some(id) = self.store.next_expired(now.tick(), &mut budget) {
+            let Some(session) = self.store.close(id) else { break };
+            self.closed(&session, Closed::Expired);
+            self.counters.sessions_expired = self.counters.sessions_expired.wrapping_add(1);
+            ended = ended.wrapping_add(1);
+        }
+        ended
+    }
+
+    /// Books a session out that the store has closed.
+    pub(crate) fn closed(&mut self, session: &Session, why: Closed) {
+        self.generation.moved(session.server, Some(session.state), None);
+        self.neighbours.release(session.hop_in);
+        self.neighbours.release(session.hop_out);
+        self.events.push(Event::SessionClosed { session: session.id, server: session.server, why });
+    }
+
+    /// Ends a session on demand, without a word to its ends. `None` when the handle is stale.
+    pub fn purge(&mut self, id: SessionId) -> Option<Session> {
+        let session = self.store.close(id)?;
+        self.closed(&session, Closed::Purged);
+        Some(session)
+    }
+
+    /// Repeats questions to neighbours, gives up those that do not answer, and after a new configuration
+    /// leads sessions onto their new ways. To be called once per round.
+    pub fn tick<L: Lane>(&mut self, now: Time, lane: &mut L, out: &mut Outputs<L::Buf>) {
+        while let Some(poll) = self.neighbours.poll(now, NEIGHBOURS_PER_TICK) {
+            match poll {
+                Poll::Ask(question) => self.ask(lane, &question, out),
+                Poll::Failed(hop) => {
+                    while self.neighbours.resume(hop).is_some() {
+                        self.counters.drop_one(DropReason::NeighbourFailed);
+                    }
+                    self.events.push(Event::NeighbourFailed { hop });
+                    break;
+                }
+            }
+        }
+        self.reroute_some();
+    }
+
+    fn reroute_some(&mut self) {
+        let Some(cursor) = self.reroute else { return };
+        let mut some = [None; REROUTED_PER_TICK];
+        let mut places = some.iter_mut();
+        let most = u32::try_from(REROUTED_PER_TICK).unwrap_or(1);
+        self.reroute = self.store.scan(cursor, most, |session| {
+            if let Some(place) = places.next() {
+                *place = Some(*session);
+            }
+        });
+        for session in some.iter().flatten() {
+            self.reroute_one(session);
+        }
+    }
+
+    fn reroute_one(&mut self, session: &Session) {
+        let Some(mut detail) = self.store.detail(session.id) else { return };
+        let snapshot = Arc::clone(self.generation.snapshot());
+        for (to, hop) in [
+            (session.quad.server.0, &mut detail.hop_in),
+            (session.quad.client.0, &mut detail.hop_out),
+        ] {
+            let Some(way) = snapshot.route(to) else { continue };
+            if self.neighbours.hop(*hop) == Some(way) {
+                continue;
+            }
+            if let Some(new) = self.neighbours.intern(&way) {
+                self.neighbours.hold(new);
+                self.neighbours.release(*hop);
+                *hop = new;
+            }
+        }
+        self.store.set_detail(session.id, &detail);
+    }
+
+    /// When the director wants to be called even if no packet comes: to expire sessions or to ask
+    /// neighbours again.
+    #[must_use]
+    pub fn next_deadline(&self, now: Time) -> Option<Time> {
+        self.store.next_deadline(now)
+    }
+
+    /// The oldest event not read yet.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop()
+    }
+
+    /// Events lost because nobody read them in time.
+    #[must_use]
+    pub const fn events_lost(&self) -> u64 {
+        self.events.lost()
+    }
+
+    /// Its counters.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Its sessions.
+    #[must_use]
+    pub const fn store(&self) -> &SessionStore<'m, P> {
+        &self.store
+    }
+
+    /// Its configuration and what its servers carry.
+    #[must_use]
+    pub const fn generation(&self) -> &Generation {
+        &self.generation
+    }
+
+    /// The next hops that it knows.
+    pub fn hops(&self) -> impl Iterator<Item = HopInfo> {
+        self.neighbours.iter()
+    }
+
+    /// Next hops that fit its table.
+    #[must_use]
+    pub fn hop_capacity(&self) -> usize {
+        self.neighbours.capacity()
+    }
+
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        self.generation.snapshot()
+    }
+
+    /// The Ethernet address of a port: as configured, else as the lane says.
+    pub(crate) fn mac<L: Lane>(&self, lane: &L, port: PortId) -> MacAddr {
+        let configured = self.snapshot().interface(port).and_then(|interface| interface.mac);
+        configured.unwrap_or_else(|| lane.port_info(port).mac)
+    }
+
+    /// The largest IP packet of a port.
+    pub(crate) fn mtu<L: Lane>(&self, lane: &L, port: PortId) -> u16 {
+        let configured = self.snapshot().interface(port).and_then(|interface| interface.mtu);
+        let actual = lane.port_info(port).mtu;
+        configured.map_or(actual, |mtu| mtu.min(actual))
+    }
+}
+
+impl<P> fmt::Debug for Director<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Director")
+            .field("generation", &self.generation)
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,134 @@
+//! Last stage: can the packet leave at all, what does the port need done to it, and to whom does it go?
+
+use crate::admit::Packet;
+use crate::director::Director;
+use crate::neighbour::{Question, Reach, WAIT_BYTES, Waiting};
+use crate::outputs::Outputs;
+use lvs_core::checksum::complete_partial;
+use lvs_core::flow::L4Proto;
+use lvs_core::id::HopId;
+use lvs_core::io::{L4Csum, Lane, PacketBuf, PortId};
+use lvs_core::plan::PortPlan;
+use lvs_core::time::Time;
+use lvs_core::verdict::{Absorbed, DropReason, Verdict};
+use lvs_core::wire::{Headers, Transport};
+
+impl<P: PortPlan> Director<'_, P> {
+    /// Whether a packet will fit the way to `hop`, before anything is done to it. `growth` is what its
+    /// headers will gain.
+    pub(crate) fn fits<L: Lane>(
+        &self,
+        lane: &L,
+        packet: &Packet<L::Buf>,
+        hop: HopId,
+        growth: u16,
+    ) -> Result<PortId, DropReason> {
+        let Some(way) = self.neighbours.hop(hop) else { return Err(DropReason::NoRoute) };
+        let caps = lane.caps(way.port);
+        let mtu = u32::from(self.mtu(lane, way.port));
+        let headers = &packet.headers;
+        match packet.buf.gso() {
+            Some(gso) if !caps.gso.takes(gso.kind) => return Err(DropReason::NoGso),
+            Some(gso) => {
+                // A growing train is cut into smaller segments instead.
+                let fixed = u32::from(headers.payload.saturating_sub(headers.l3));
+                let size = if growth > 0 { 1 } else { u32::from(gso.size) };
+                if fixed.saturating_add(u32::from(growth)).saturating_add(size) > mtu {
+                    return Err(DropReason::TooBig);
+                }
+            }
+            None => {
+                let len = headers.end.saturating_sub(u32::from(headers.l3));
+                if len.saturating_add(u32::from(growth)) > mtu {
+                    return Err(DropReason::TooBig);
+                }
+            }
+        }
+        if usize::from(growth) > packet.buf.headroom() {
+            return Err(DropReason::NoHeadroom);
+        }
+        Ok(way.port)
+    }
+
+    /// Sends a finished packet to a next hop, or lets it wait until the next hop's address is known.
+    pub(crate) fn emit<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        mut packet: Packet<L::Buf>,
+        hop: HopId,
+        out: &mut Outputs<L::Buf>,
+    ) -> Verdict {
+        let (reach, way) = (self.neighbours.reach(hop, now), self.neighbours.hop(hop));
+        let Some(way) = way else { return Verdict::Drop(DropReason::NoRoute) };
+        self.finish_checksum(lane, way.port, &mut packet);
+        match reach {
+            Reach::Failed => Verdict::Drop(DropReason::NeighbourFailed),
+            Reach::Wait { port, ask } => {
+                let verdict = self.set_aside(&packet, hop);
+                if ask {
+                    self.ask(lane, &Question { port, ip: way.via, mac: None }, out);
+                }
+                verdict
+            }
+            Reach::Send { mac, port, ask } => {
+                if ask {
+                    self.ask(lane, &Question { port, ip: way.via, mac: Some(mac) }, out);
+                }
+                let own = self.mac(lane, port);
+                if lvs_nat::set_macs(packet.buf.data_mut(), mac, own).is_err() {
+                    return Verdict::Drop(DropReason::MalformedEthernet);
+                }
+                if port != packet.port && packet.buf.vlan().is_some() {
+                    // The tag named a VLAN of the other port.
+                    packet.buf.set_vlan(None);
+                }
+                match out.push(lane, port, packet.buf) {
+                    Ok(()) => Verdict::Forward(port),
+                    Err(_full) => Verdict::Drop(DropReason::TxFull),
+                }
+            }
+        }
+    }
+
+    /// Completes a partial checksum where the port cannot.
+    fn finish_checksum<L: Lane>(&mut self, lane: &L, port: PortId, packet: &mut Packet<L::Buf>) {
+        if packet.buf.l4_csum() != L4Csum::Partial {
+            return;
+        }
+        let Headers { l3, l4, end, transport, .. } = packet.headers;
+        if lane.caps(port).tx_csum || packet.buf.gso().is_some() {
+            packet.buf.set_l4_csum(L4Csum::Partial, l3, l4);
+            return;
+        }
+        let proto = match transport {
+            Transport::Tcp { .. } => L4Proto::Tcp,
+            Transport::Udp => L4Proto::Udp,
+            Transport::Icmp { .. } | Transport::Other(_) => return,
+        };
+        let end = usize::try_from(end).unwrap_or(usize::MAX);
+        let Some(bytes) = packet.buf.data_mut().get_mut(usize::from(l4)..end) else { return };
+        if complete_partial(bytes, proto).is_ok() {
+            packet.buf.set_l4_csum(L4Csum::Good, l3, l4);
+            self.counters.csum_completed = self.counters.csum_completed.wrapping_add(1);
+        }
+    }
+
+    /// Copies a packet to where it waits for a neighbour.
+    fn set_aside<B: PacketBuf>(&mut self, packet: &Packet<B>, hop: HopId) -> Verdict {
+        let (data, headers) = (packet.buf.data(), &packet.headers);
+        if data.len() > WAIT_BYTES || packet.buf.total_len() != data.len() {
+            return Verdict::Drop(DropReason::NeighbourPending);
+        }
+        let Some(place) = self.neighbours.wait(hop) else {
+            return Verdict::Drop(DropReason::NeighbourPending);
+        };
+        let Waiting { len, csum, gso, l3, l4, payload, bytes, .. } = place;
+        (*len, *csum, *gso) = (data.len(), packet.buf.l4_csum(), packet.buf.gso());
+        (*l3, *l4, *payload) = (headers.l3, headers.l4, headers.payload);
+        for (to, from) in bytes.iter_mut().zip(data) {
+            *to = *from;
+        }
+        Verdict::Absorb(Absorbed::WaitsForNeighbour)
+    }
+}

@@ -1,0 +1,351 @@
+//! Next hops: who they are, what their Ethernet address is, and packets that wait for it.
+//!
+//! A next hop is a neighbour on a port. Sessions keep its number and hold a reference, so an entry is
+//! given to somebody else only when no session uses it. A packet for a neighbour whose address is not
+//! known yet is copied aside, within bounds: holding the packet itself would stop a receive ring.
+//!
+//! ```text
+//!   Asking ──reply──► Known ──30 s──► Stale ──used──► asks again (unicast), still used
+//!     │ 3 questions, 1 s apart             └─ 3 questions unanswered ─► Failed
+//!     └──────────────► Failed ──after 1 s, when used──► Asking
+//! ```
+
+use alloc::boxed::Box;
+use core::net::IpAddr;
+use lvs_core::addr::MacAddr;
+use lvs_core::id::HopId;
+use lvs_core::io::{Gso, L4Csum, PortId};
+use lvs_core::snapshot::NextHop;
+use lvs_core::time::Time;
+
+const SECOND: u64 = 1_000_000_000;
+/// How long an answer is trusted; RFC 4861 `REACHABLE_TIME`.
+const TRUSTED: u64 = 30 * SECOND;
+/// Time between questions; RFC 4861 `RETRANS_TIMER`.
+const ASK_EVERY: u64 = SECOND;
+/// Questions before a neighbour counts as failed; RFC 4861 `MAX_UNICAST_SOLICIT`.
+const QUESTIONS: u8 = 3;
+/// Steps of a probe in the table.
+const WALK: usize = 16;
+/// Packets that wait per next hop.
+const WAIT_PER_HOP: u8 = 4;
+/// Largest packet that may wait.
+pub(crate) const WAIT_BYTES: usize = 2048;
+
+/// What is known about a next hop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HopState {
+    /// The place is free.
+    #[default]
+    Unused,
+    /// Asked, no answer yet.
+    Asking,
+    /// It answered.
+    Known,
+    /// Its address is configured.
+    Static,
+    /// It did not answer.
+    Failed,
+}
+
+/// A next hop, for listings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HopInfo {
+    /// Its number.
+    pub id: HopId,
+    /// Where it is.
+    pub hop: NextHop,
+    /// What is known.
+    pub state: HopState,
+    /// Its Ethernet address, when known.
+    pub mac: MacAddr,
+    /// Sessions that use it.
+    pub users: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    ip: IpAddr,
+    port: PortId,
+    state: HopState,
+    mac: MacAddr,
+    confirmed: Time,
+    asked: Time,
+    questions: u8,
+    waiting: u8,
+    users: u32,
+}
+
+const UNUSED: Entry = Entry {
+    ip: IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED),
+    port: PortId(0),
+    state: HopState::Unused,
+    mac: MacAddr::ZERO,
+    confirmed: Time(0),
+    asked: Time(0),
+    questions: 0,
+    waiting: 0,
+    users: 0,
+};
+
+/// A copy of a packet that waits.
+pub(crate) struct Waiting {
+    hop: Option<HopId>,
+    /// Counts up: packets leave in the order in which they came.
+    order: u64,
+    pub(crate) len: usize,
+    pub(crate) csum: L4Csum,
+    pub(crate) gso: Option<Gso>,
+    pub(crate) l3: u16,
+    pub(crate) l4: u16,
+    pub(crate) payload: u16,
+    pub(crate) bytes: [u8; WAIT_BYTES],
+}
+
+/// How to reach a next hop now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Send to this address; ask anew when told so.
+    Send { mac: MacAddr, port: PortId, ask: bool },
+    /// Not known; the packet may wait. Ask when told so.
+    Wait { port: PortId, ask: bool },
+    /// It does not answer.
+    Failed,
+}
+
+/// A question to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Question {
+    pub(crate) port: PortId,
+    pub(crate) ip: IpAddr,
+    /// The address last known: ask it alone.
+    pub(crate) mac: Option<MacAddr>,
+}
+
+/// All next hops of one worker.
+pub(crate) struct Neighbours {
+    entries: Box<[Entry]>,
+    waiting: Box<[Waiting]>,
+    cursor: usize,
+    order: u64,
+}
+
+impl Neighbours {
+    /// Room for at least `hops` next hops and `waiting` packets.
+    pub(crate) fn new(hops: u16, waiting: u16) -> Self {
+        let size = usize::from(hops).saturating_mul(2).next_power_of_two().clamp(16, 1 << 16);
+        let empty = || Waiting {
+            hop: None,
+            order: 0,
+            len: 0,
+            csum: L4Csum::Unknown,
+            gso: None,
+            l3: 0,
+            l4: 0,
+            payload: 0,
+            bytes: [0; WAIT_BYTES],
+        };
+        Self {
+            entries: alloc::vec![UNUSED; size].into(),
+            waiting: (0..waiting.max(1)).map(|_| empty()).collect(),
+            cursor: 0,
+            order: 0,
+        }
+    }
+
+    fn home(&self, hop: &NextHop) -> usize {
+        let bits = match hop.via {
+            IpAddr::V4(v4) => u64::from(v4.to_bits()),
+            IpAddr::V6(v6) => (v6.to_bits() ^ (v6.to_bits() >> 64)) as u64,
+        };
+        let mixed = (bits ^ (u64::from(hop.port.0) << 48)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 40) as usize & self.entries.len().wrapping_sub(1)
+    }
+
+    fn walk(&self, hop: &NextHop) -> impl Iterator<Item = usize> + use<> {
+        let (home, mask) = (self.home(hop), self.entries.len().wrapping_sub(1));
+        (0..WALK).map(move |step| home.wrapping_add(step) & mask)
+    }
+
+    /// The number of a next hop that is known already.
+    pub(crate) fn find(&self, hop: &NextHop) -> Option<HopId> {
+        let at = self.walk(hop).find(|at| {
+            self.entries.get(*at).is_some_and(|entry| {
+                entry.state != HopState::Unused && entry.ip == hop.via && entry.port == hop.port
+            })
+        })?;
+        u16::try_from(at).ok().map(HopId)
+    }
+
+    /// The number of a next hop; a new one takes a place that no session uses. `None` when there is none.
+    pub(crate) fn intern(&mut self, hop: &NextHop) -> Option<HopId> {
+        if let Some(id) = self.find(hop) {
+            return Some(id);
+        }
+        let free = |entry: &Entry| entry.state == HopState::Unused;
+        let idle = |entry: &Entry| {
+            entry.users == 0 && entry.waiting == 0 && entry.state != HopState::Static
+        };
+        let at = self
+            .walk(hop)
+            .find(|at| self.entries.get(*at).is_some_and(free))
+            .or_else(|| self.walk(hop).find(|at| self.entries.get(*at).is_some_and(idle)))?;
+        *self.entries.get_mut(at)? =
+            Entry { ip: hop.via, port: hop.port, state: HopState::Asking, ..UNUSED };
+        u16::try_from(at).ok().map(HopId)
+    }
+
+    /// A session begins to use a next hop.
+    pub(crate) fn hold(&mut self, id: HopId) {
+        if let Some(entry) = self.entries.get_mut(id.index()) {
+            entry.users = entry.users.saturating_add(1);
+        }
+    }
+
+    /// A session no longer uses a next hop.
+    pub(crate) fn release(&mut self, id: HopId) {
+        if let Some(entry) = self.entries.get_mut(id.index()) {
+            entry.users = entry.users.saturating_sub(1);
+        }
+    }
+
+    /// Enters a configured neighbour.
+    pub(crate) fn set_static(&mut self, hop: &NextHop, mac: MacAddr) {
+        if let Some(entry) = self.intern(hop).and_then(|id| self.entries.get_mut(id.index())) {
+            (entry.state, entry.mac) = (HopState::Static, mac);
+        }
+    }
+
+    /// Forgets that neighbours were configured: they are asked again. For a new configuration.
+    pub(crate) fn unset_static(&mut self) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.state == HopState::Static) {
+            (entry.state, entry.confirmed) = (HopState::Known, Time(0));
+        }
+    }
+
+    /// How to send to a next hop at `now`, and whether to ask for it.
+    pub(crate) fn reach(&mut self, id: HopId, now: Time) -> Reach {
+        let Some(entry) = self.entries.get_mut(id.index()) else { return Reach::Failed };
+        let due = now.0 >= entry.asked.0.saturating_add(ASK_EVERY) || entry.questions == 0;
+        let (mac, port) = (entry.mac, entry.port);
+        match entry.state {
+            HopState::Static => Reach::Send { mac, port, ask: false },
+            HopState::Known => {
+                let fresh = now.0 < entry.confirmed.0.saturating_add(TRUSTED);
+                if !fresh && due {
+                    if entry.questions >= QUESTIONS {
+                        entry.state = HopState::Failed;
+                        entry.asked = now;
+                        return Reach::Failed;
+                    }
+                    entry.questions = entry.questions.saturating_add(1);
+                    entry.asked = now;
+                    return Reach::Send { mac, port, ask: true };
+                }
+                Reach::Send { mac, port, ask: false }
+            }
+            HopState::Asking => {
+                if due {
+                    entry.questions = entry.questions.saturating_add(1);
+                    entry.asked = now;
+                }
+                Reach::Wait { port, ask: due }
+            }
+            HopState::Failed if !due => Reach::Failed,
+            HopState::Failed => {
+                (entry.state, entry.questions, entry.asked) = (HopState::Asking, 1, now);
+                Reach::Wait { port, ask: true }
+            }
+            HopState::Unused => Reach::Failed,
+        }
+    }
+
+    /// Where a next hop is.
+    pub(crate) fn hop(&self, id: HopId) -> Option<NextHop> {
+        let entry = self.entries.get(id.index()).filter(|e| e.state != HopState::Unused)?;
+        Some(NextHop { port: entry.port, via: entry.ip })
+    }
+
+    /// A neighbour told its address. `true` when it was a known next hop.
+    pub(crate) fn learn(&mut self, hop: &NextHop, mac: MacAddr, now: Time) -> Option<HopId> {
+        let id = self.find(hop)?;
+        let entry = self.entries.get_mut(id.index())?;
+        if entry.state != HopState::Static {
+            (entry.state, entry.mac) = (HopState::Known, mac);
+            (entry.confirmed, entry.questions) = (now, 0);
+        }
+        Some(id)
+    }
+
+    /// A place for a packet that waits for `id`; `None` when enough wait already.
+    pub(crate) fn wait(&mut self, id: HopId) -> Option<&mut Waiting> {
+        let entry = self.entries.get_mut(id.index())?;
+        if entry.waiting >= WAIT_PER_HOP {
+            return None;
+        }
+        let place = self.waiting.iter_mut().find(|place| place.hop.is_none())?;
+        entry.waiting = entry.waiting.saturating_add(1);
+        self.order = self.order.wrapping_add(1);
+        (place.hop, place.order) = (Some(id), self.order);
+        Some(place)
+    }
+
+    /// The oldest packet that waits for `id`. The caller sends it and calls again.
+    pub(crate) fn resume(&mut self, id: HopId) -> Option<&Waiting> {
+        let entry = self.entries.get_mut(id.index())?;
+        entry.waiting = entry.waiting.checked_sub(1)?;
+        let own = self.waiting.iter_mut().filter(|place| place.hop == Some(id));
+        let place = own.min_by_key(|place| place.order)?;
+        place.hop = None;
+        Some(place)
+    }
+
+    /// One entry per call, going round: a question to repeat, or a neighbour that has just failed.
+    pub(crate) fn poll(&mut self, now: Time, budget: usize) -> Option<Poll> {
+        for _ in 0..budget {
+            let at = self.cursor;
+            self.cursor =
+                if at.wrapping_add(1) < self.entries.len() { at.wrapping_add(1) } else { 0 };
+            let entry = self.entries.get_mut(at)?;
+            let due = now.0 >= entry.asked.0.saturating_add(ASK_EVERY);
+            if entry.state != HopState::Asking || entry.questions == 0 || !due {
+                continue;
+            }
+            if entry.questions >= QUESTIONS {
+                (entry.state, entry.asked) = (HopState::Failed, now);
+                return u16::try_from(at).ok().map(|id| Poll::Failed(HopId(id)));
+            }
+            entry.questions = entry.questions.saturating_add(1);
+            entry.asked = now;
+            return Some(Poll::Ask(Question { port: entry.port, ip: entry.ip, mac: None }));
+        }
+        None
+    }
+
+    /// Entries in the table, used or not.
+    pub(crate) fn capacity(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// All next hops.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = HopInfo> {
+        (0u16..).zip(&self.entries).filter(|(_, e)| e.state != HopState::Unused).map(|(id, e)| {
+            HopInfo {
+                id: HopId(id),
+                hop: NextHop { port: e.port, via: e.ip },
+                state: e.state,
+                mac: e.mac,
+                users: e.users,
+            }
+        })
+    }
+}
+
+/// What [`Neighbours::poll`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Poll {
+    /// Ask again.
+    Ask(Question),
+    /// It does not answer; what waits for it is to be dropped.
+    Failed(HopId),
+}

@@ -1,0 +1,299 @@
+//! New connections: classify, schedule, open, and carry the first packet.
+
+use crate::admit::Packet;
+use crate::carry::{
+    AnyEnds, check_flags, count, ends_of, is_pure_syn, reason_of, rewrite_of, segment_of,
+};
+use crate::client_addr::{growth, toa_of};
+use crate::director::{Director, Report};
+use crate::outputs::Outputs;
+use lvs_core::addr::{Family, LocalAddress, RealAddr};
+use lvs_core::event::Event;
+use lvs_core::flow::{Direction, L4Proto, WireTuple};
+use lvs_core::id::{HopId, PoolId, ServerId, ServiceId, TimeoutClass};
+use lvs_core::io::{Lane, PacketBuf};
+use lvs_core::plan::PortPlan;
+use lvs_core::service::{Forwarding, TimestampPolicy, ToaOptions};
+use lvs_core::session::tcp::flags::SYN;
+use lvs_core::session::{
+    Open, OpenError, Opened, Place, Previous, Quad, Reserved, TcpState, Translation, pending,
+};
+use lvs_core::time::Time;
+use lvs_core::verdict::{DropReason, Verdict};
+use lvs_core::wire::{Tcp, TcpOption, Transport};
+use lvs_nat::isn::{isn, isn_past};
+
+/// What a service says about a new session, copied out so that the director stays free to change.
+#[derive(Clone, Copy)]
+struct Wanted {
+    service: ServiceId,
+    forwarding: Forwarding,
+    pool: Option<PoolId>,
+    toa: Option<ToaOptions>,
+    strip_timestamps: bool,
+    class: TimeoutClass,
+}
+
+/// A server, and the ways to it and back.
+#[derive(Clone, Copy)]
+struct Chosen {
+    server: ServerId,
+    addr: RealAddr,
+    hop_in: HopId,
+    hop_out: HopId,
+}
+
+impl<P: PortPlan> Director<'_, P> {
+    /// A packet to a virtual service that belongs to no session.
+    pub(crate) fn open<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        packet: Packet<L::Buf>,
+        tuple: &WireTuple,
+        service: ServiceId,
+        out: &mut Outputs<L::Buf>,
+    ) -> Report {
+        let mut report = Report::from(DropReason::NoService);
+        report.service = Some(service);
+        let outcome = self.try_open(now, lane, packet, tuple, service, out, &mut report);
+        report.verdict = outcome.unwrap_or_else(Verdict::Drop);
+        report
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the packet with its surroundings, one caller")]
+    fn try_open<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        mut packet: Packet<L::Buf>,
+        tuple: &WireTuple,
+        service: ServiceId,
+        out: &mut Outputs<L::Buf>,
+        report: &mut Report,
+    ) -> Result<Verdict, DropReason> {
+        let flags = check_flags(&packet.headers.transport)?;
+        if flags.is_some() && !is_pure_syn(flags) {
+            return Err(DropReason::NoSession);
+        }
+        if packet.headers.ttl <= 1 {
+            return Err(DropReason::TtlExceeded);
+        }
+        let wanted = self.wanted(service).ok_or(DropReason::NoService)?;
+        let chosen = self.choose(tuple, &wanted)?;
+        let quad = quad_of(tuple, &chosen);
+        let syn_toa = wanted.toa.filter(|toa| toa.placement.syn && flags.is_some());
+        let growth = if syn_toa.is_some() { growth(&quad) } else { 0 };
+        let fits = self.fits(lane, &packet, chosen.hop_in, growth);
+        // Without room for the option in the SYN, later segments carry it, or the policy drops it.
+        let port = fits.or_else(|_| self.fits(lane, &packet, chosen.hop_in, 0))?;
+        if let Some(toa) = wanted.toa {
+            self.strip_forged(&mut packet, &toa);
+        }
+        self.drop_syn_timestamps(&mut packet, wanted.strip_timestamps);
+        let seq_and_mss = seq_and_mss(&packet);
+        if let Some(toa) = syn_toa {
+            let mtu = self.mtu(lane, port);
+            // A SYN never sends a segment ahead.
+            let _ = self.insert_toa(lane, &mut packet, &toa, &quad, mtu)?;
+        }
+        let opened = self.register(now, &quad, &wanted, &chosen, seq_and_mss)?;
+        (report.session, report.server) = (Some(opened.id), Some(chosen.server));
+        self.first_packet(now, lane, packet, &opened, chosen.hop_in, out)
+    }
+
+    fn wanted(&self, service: ServiceId) -> Option<Wanted> {
+        let service = self.snapshot().service(service)?;
+        let full = service.forwarding == Forwarding::FullNat;
+        Some(Wanted {
+            service: service.id,
+            forwarding: service.forwarding,
+            pool: service.pool,
+            toa: toa_of(service),
+            strip_timestamps: full && service.timestamps == TimestampPolicy::Strip,
+            class: service.timeouts,
+        })
+    }
+
+    fn choose(&mut self, tuple: &WireTuple, wanted: &Wanted) -> Result<Chosen, DropReason> {
+        let Some(server) = self.generation.pick(wanted.service, tuple) else {
+            self.events.push(Event::NoServer { service: wanted.service });
+            return Err(DropReason::NoServer);
+        };
+        let snapshot = self.snapshot();
+        let addr = snapshot.server(server).ok_or(DropReason::NoServer)?.addr;
+        let there = snapshot.route(addr.ip()).ok_or(DropReason::NoRoute)?;
+        let back = snapshot.route(tuple.src()).ok_or(DropReason::NoRoute)?;
+        let hop_in = self.neighbours.intern(&there).ok_or(DropReason::NoRoute)?;
+        self.neighbours.hold(hop_in);
+        let hop_out = self.neighbours.intern(&back);
+        self.neighbours.release(hop_in);
+        Ok(Chosen { server, addr, hop_in, hop_out: hop_out.ok_or(DropReason::NoRoute)? })
+    }
+
+    /// Opens the session in the store and books it in.
+    fn register(
+        &mut self,
+        now: Time,
+        quad: &Quad,
+        wanted: &Wanted,
+        chosen: &Chosen,
+        seq_and_mss: Option<(u32, u16)>,
+    ) -> Result<Opened, DropReason> {
+        let opened = self.open_session(now, quad, wanted, chosen, seq_and_mss.map(|(seq, _)| seq));
+        let opened = opened.map_err(|error| self.refused(error, wanted))?;
+        if let Some((seq, mss)) = seq_and_mss
+            && let Some(mut detail) = self.store.detail(opened.id)
+        {
+            detail.client_isn = seq;
+            detail.client_mss = mss;
+            detail.pending = if wanted.toa.is_some() { pending::TOA } else { 0 };
+            self.store.set_detail(opened.id, &detail);
+        }
+        self.neighbours.hold(chosen.hop_in);
+        self.neighbours.hold(chosen.hop_out);
+        let state = if seq_and_mss.is_some() { TcpState::SynRecv } else { TcpState::None };
+        self.generation.moved(chosen.server, None, Some(state));
+        self.counters.sessions_opened = self.counters.sessions_opened.wrapping_add(1);
+        for carried in self.generation.carried(chosen.server).into_iter().flatten() {
+            carried.sessions = carried.sessions.wrapping_add(1);
+        }
+        if let (Some(inbound), Some(reply)) = (opened.quad.inbound(), opened.quad.reply()) {
+            let (session, service, server) = (opened.id, wanted.service, chosen.server);
+            self.events.push(Event::SessionOpened { session, service, server, inbound, reply });
+        }
+        Ok(opened)
+    }
+
+    fn open_session(
+        &mut self,
+        now: Time,
+        quad: &Quad,
+        wanted: &Wanted,
+        chosen: &Chosen,
+        client_isn: Option<u32>,
+    ) -> Result<Opened, OpenError> {
+        let family = Family::of(&quad.client.0);
+        let full = wanted.forwarding == Forwarding::FullNat;
+        let snapshot = alloc::sync::Arc::clone(self.generation.snapshot());
+        let place = match wanted.pool.filter(|_| full) {
+            None => Place::General,
+            Some(id) => {
+                let addresses = snapshot.pool(id).ok_or(OpenError::NoPort)?.of(family);
+                let first = self.generation.pool_turn(id, addresses.len());
+                Place::Local { addresses, first }
+            }
+        };
+        let tcp = client_isn.is_some();
+        let open = Open {
+            quad: *quad,
+            place,
+            state: if tcp { TcpState::SynRecv } else { TcpState::None },
+            plain: !tcp,
+            server: chosen.server,
+            hop_in: chosen.hop_in,
+            hop_out: chosen.hop_out,
+            class: wanted.class,
+        };
+        let key = self.isn_key;
+        self.store.open(now.tick(), &open, |reserved: &Reserved| {
+            let isn = client_isn.filter(|_| full).map(|old| {
+                server_isn(&key, now, &reserved.quad, reserved.previous).wrapping_sub(old)
+            });
+            translation(&reserved.quad, isn.unwrap_or(0))
+        })
+    }
+
+    fn refused(&mut self, error: OpenError, wanted: &Wanted) -> DropReason {
+        match error {
+            OpenError::NoPort => {
+                let pool = wanted.pool.unwrap_or_default();
+                self.events.push(Event::NoPort { pool });
+                DropReason::NoPort
+            }
+            OpenError::Taken => DropReason::TupleTaken,
+            _ => {
+                self.events.push(Event::SessionTableFull);
+                DropReason::SessionTableFull
+            }
+        }
+    }
+
+    /// Translates and sends the packet that opened the session.
+    fn first_packet<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        mut packet: Packet<L::Buf>,
+        opened: &Opened,
+        hop: HopId,
+        out: &mut Outputs<L::Buf>,
+    ) -> Result<Verdict, DropReason> {
+        let flags = check_flags(&packet.headers.transport)?;
+        let segment = segment_of(&packet, flags);
+        let tuple = opened.quad.inbound().ok_or(DropReason::NoSession)?;
+        let probe = lvs_core::session::Probe { tuple, local: None };
+        let candidate = self.store.lookup_one(&probe).ok_or(DropReason::NoSession)?;
+        let flow = self.store.packet(candidate, &tuple, now.tick(), segment);
+        let flow = flow.ok_or(DropReason::NoSession)?;
+        for carried in self.generation.carried(flow.server).into_iter().flatten() {
+            count(carried, Direction::Inbound, segment);
+        }
+        let rewrite = rewrite_of(&flow, None).ok_or(DropReason::NoSession)?;
+        let csum = packet.buf.l4_csum();
+        rewrite.apply(packet.buf.data_mut(), &packet.headers, csum).map_err(reason_of)?;
+        Ok(self.emit(now, lane, packet, hop, out))
+    }
+
+    /// A number for the server's side of a session.
+    pub(crate) fn new_isn(&self, now: Time, quad: &Quad, previous: Option<Previous>) -> u32 {
+        server_isn(&self.isn_key, now, quad, previous)
+    }
+}
+
+fn server_isn(key: &[u64; 2], now: Time, quad: &Quad, previous: Option<Previous>) -> u32 {
+    let local = LocalAddress::new(quad.local.0, quad.local.1);
+    let server = RealAddr::new(quad.server.0, quad.server.1);
+    match previous.filter(|old| old.server == server && old.next_seq != 0) {
+        Some(old) => isn_past(key, &local, &server, now.0, old.next_seq),
+        None => isn(key, &local, &server, now.0),
+    }
+}
+
+fn quad_of(tuple: &WireTuple, chosen: &Chosen) -> Quad {
+    let client = (tuple.src(), tuple.sport());
+    Quad {
+        proto: tuple.proto(),
+        client,
+        virt: (tuple.dst(), tuple.dport()),
+        local: client,
+        server: (chosen.addr.ip(), server_port(&chosen.addr, tuple)),
+    }
+}
+
+/// A server of an all-ports service keeps the port that the client asked for.
+fn server_port(addr: &RealAddr, tuple: &WireTuple) -> u16 {
+    if addr.port() == 0 { tuple.dport() } else { addr.port() }
+}
+
+fn translation(quad: &Quad, seq_delta: u32) -> Translation {
+    let deltas = match ends_of(quad) {
+        Some(AnyEnds::V4(ends)) => ends.deltas(),
+        Some(AnyEnds::V6(ends)) => ends.deltas(),
+        None => lvs_nat::Deltas::default(),
+    };
+    Translation { l4_delta: deltas.l4, ip_delta: deltas.ip, seq_delta, ack_delta: 0 }
+}
+
+/// Sequence number and announced MSS of a SYN; `None` for other protocols.
+fn seq_and_mss<B: PacketBuf>(packet: &Packet<B>) -> Option<(u32, u16)> {
+    let headers = &packet.headers;
+    let Transport::Tcp { seq, flags, .. } = headers.transport else { return None };
+    debug_assert!(flags & SYN != 0 && headers.tuple.is_some_and(|t| t.proto() == L4Proto::Tcp));
+    let header = packet.buf.data().get(usize::from(headers.l4)..usize::from(headers.payload))?;
+    let mss = Tcp::parse(header).ok()?.options().find_map(|option| match option.option {
+        TcpOption::Mss(mss) => Some(mss),
+        _ => None,
+    });
+    Some((seq, mss.unwrap_or(0)))
+}
