@@ -1,6 +1,7 @@
 //! Plain per-worker counters: written by one worker, read by copy. No atomics on the packet path.
 
 use crate::verdict::{Absorbed, DropReason, Verdict};
+use core::fmt;
 
 /// Packets and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub struct Carried {
 }
 
 /// Counters of one worker.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Counters {
     /// Packets that entered `process`.
     pub received: Traffic,
@@ -66,6 +67,8 @@ pub struct Counters {
     pub toa_no_room: u64,
     /// Checksums completed in software because the port cannot.
     pub csum_completed: u64,
+    /// Packets that a port refused after their verdict: its link was down.
+    pub tx_dropped: u64,
     drops: [u64; DropReason::COUNT],
 }
 
@@ -88,6 +91,7 @@ impl Default for Counters {
             toa_stripped: 0,
             toa_no_room: 0,
             csum_completed: 0,
+            tx_dropped: 0,
             drops: [0; DropReason::COUNT],
         }
     }
@@ -124,6 +128,50 @@ impl Counters {
     #[must_use]
     pub fn dropped_total(&self) -> u64 {
         self.drops.iter().fold(0u64, |sum, n| sum.wrapping_add(*n))
+    }
+}
+
+impl fmt::Debug for Counters {
+    /// Everything that is not zero.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_map();
+        map.entry(&"received", &self.received);
+        for (name, value) in self.named() {
+            if value != 0 {
+                map.entry(&name, &value);
+            }
+        }
+        for reason in DropReason::ALL {
+            if self.dropped(*reason) != 0 {
+                map.entry(&reason.id(), &self.dropped(*reason));
+            }
+        }
+        map.finish()
+    }
+}
+
+impl Counters {
+    /// Every counter but `received` and the drops, by its stable name.
+    #[must_use]
+    pub const fn named(&self) -> [(&'static str, u64); 16] {
+        [
+            ("forwarded", self.forwarded),
+            ("answered", self.answered),
+            ("released", self.released),
+            ("learned", self.learned),
+            ("waiting", self.waiting),
+            ("resumed", self.resumed),
+            ("originated", self.originated),
+            ("sessions_opened", self.sessions_opened),
+            ("sessions_expired", self.sessions_expired),
+            ("sessions_reused", self.sessions_reused),
+            ("toa_inserted", self.toa_inserted),
+            ("toa_compacted", self.toa_compacted),
+            ("toa_stripped", self.toa_stripped),
+            ("toa_no_room", self.toa_no_room),
+            ("csum_completed", self.csum_completed),
+            ("tx_dropped", self.tx_dropped),
+        ]
     }
 }
 

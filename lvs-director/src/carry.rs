@@ -125,7 +125,6 @@ impl<P: PortPlan> Director<'_, P> {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the packet with its surroundings, one caller")]
     fn pass<L: Lane>(
         &mut self,
         now: Time,

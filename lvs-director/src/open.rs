@@ -61,7 +61,6 @@ impl<P: PortPlan> Director<'_, P> {
         report
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the packet with its surroundings, one caller")]
     fn try_open<L: Lane>(
         &mut self,
         now: Time,

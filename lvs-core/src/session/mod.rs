@@ -23,11 +23,15 @@
 
 mod directory;
 mod free;
+#[cfg(feature = "alloc")]
+mod heap;
 mod layout;
 mod lists;
 mod table;
 pub mod tcp;
 
+#[cfg(feature = "alloc")]
+pub use heap::HeapMemory;
 pub use layout::Quad;
 pub use tcp::TcpState;
 

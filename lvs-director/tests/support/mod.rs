@@ -1,0 +1,91 @@
+//! A director over an in-memory lane, between the standard addresses of these tests.
+//!
+//! ```text
+//!   client 10.0.0.2, fd00::2 ── port 0 │ director │ port 1 ── servers 10.1.0.11, .12, fd01::11, ::12
+//!   service 10.0.0.80, fd00::80          local 10.1.0.100, .101, fd01::100
+//! ```
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+
+use core::net::IpAddr;
+use lvs_core::addr::{RealAddr, VirtualAddr};
+use lvs_core::flow::L4Proto;
+use lvs_core::id::WorkerId;
+use lvs_core::plan::Whole;
+use lvs_core::sched::{SchedulerArgs, Weight};
+use lvs_core::service::{ClientAddrMode, Forwarding, ServiceKey, TimestampPolicy, ToaOptions};
+use lvs_core::session::{HeapMemory, SessionStore, StoreConfig, TableConfig};
+use lvs_core::snapshot::{Interface, PoolSpec, ServerSpec, ServiceSpec, SnapshotSpec};
+use lvs_core::timeouts::Timeouts;
+use lvs_director::{Director, DirectorConfig, Generation};
+use std::sync::Arc;
+
+pub const ARGS: SchedulerArgs = SchedulerArgs { worker: WorkerId(0), workers: 1 };
+
+pub fn service(
+    address: &str,
+    proto: L4Proto,
+    forwarding: Forwarding,
+    servers: &[&str],
+) -> ServiceSpec {
+    let toa = ClientAddrMode::Toa(ToaOptions::default());
+    ServiceSpec {
+        key: ServiceKey { proto, addr: VirtualAddr(address.parse().unwrap()) },
+        forwarding,
+        scheduler: &lvs_sched::rr::DEF,
+        pool: (forwarding == Forwarding::FullNat).then_some(0),
+        client_addr: if forwarding == Forwarding::FullNat { toa } else { ClientAddrMode::None },
+        timestamps: TimestampPolicy::Strip,
+        timeouts: Timeouts::LVS,
+        servers: servers
+            .iter()
+            .map(|addr| ServerSpec { addr: RealAddr(addr.parse().unwrap()), weight: Weight(1) })
+            .collect(),
+    }
+}
+
+pub fn spec(forwarding: Forwarding) -> SnapshotSpec {
+    let v4 = ["10.1.0.11:8080", "10.1.0.12:8080"];
+    let v6 = ["[fd01::11]:8080", "[fd01::12]:8080"];
+    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+    SnapshotSpec {
+        interfaces: vec![
+            Interface::new(0, &["10.0.0.1/24", "fd00::1/64"]).unwrap(),
+            Interface::new(1, &["10.1.0.1/24", "fd01::1/64"]).unwrap(),
+        ],
+        pools: vec![PoolSpec {
+            addresses: vec![ip("10.1.0.100"), ip("10.1.0.101"), ip("fd01::100")],
+        }],
+        services: vec![
+            service("10.0.0.80:80", L4Proto::Tcp, forwarding, &v4),
+            service("[fd00::80]:80", L4Proto::Tcp, forwarding, &v6),
+            service("10.0.0.80:53", L4Proto::Udp, forwarding, &["10.1.0.11:53", "10.1.0.12:53"]),
+        ],
+        ..SnapshotSpec::default()
+    }
+}
+
+pub fn store_config() -> (StoreConfig, Whole) {
+    let config = StoreConfig {
+        v4: TableConfig { local_addresses: 2, general: 1000 },
+        v6: TableConfig { local_addresses: 1, general: 1000 },
+        key: [1, 2],
+        seed: 3,
+    };
+    (config, Whole::new(1025, 3024).unwrap())
+}
+
+pub fn memory() -> HeapMemory {
+    let (config, plan) = store_config();
+    HeapMemory::new(SessionStore::memory_for(&config, &plan).unwrap())
+}
+
+pub fn director(spec: SnapshotSpec, memory: &mut HeapMemory) -> Director<'_> {
+    let (config, plan) = store_config();
+    let store = SessionStore::new(config, plan, memory.bytes()).unwrap();
+    let generation = Generation::new(Arc::new(spec.build(None).unwrap()), ARGS);
+    Director::new(
+        DirectorConfig { isn_key: [5, 6], ..DirectorConfig::default() },
+        store,
+        generation,
+    )
+}
