@@ -11,6 +11,7 @@
 //! | [`strategies`] | proptest strategies: valid, nearly valid (one thing wrong), hostile |
 //! | [`oracle`] | checksums and fields by pnet_packet, accept or reject by smoltcp |
 //! | [`nic`] | what a card puts on the wire for a packet with metadata |
+//! | [`contract`] | the promises of a lane and its packets as a test, for writers of back ends |
 //! | [`net`] | simulated network: smoltcp hosts, switches with seeded faults and VLANs, a virtual clock |
 //! | [`pcap`] | capture files for goldens and replay |
 //!
@@ -77,6 +78,7 @@
 #![forbid(unsafe_code)]
 
 pub mod build;
+pub mod contract;
 pub mod net;
 pub mod nic;
 pub mod oracle;

@@ -3,7 +3,8 @@
 use lvs_core::io::PacketBuf;
 use lvs_core::wire::{Headers, Parsed};
 use lvs_testkit::strategies::{
-    Broken, Damage, client_v4, client_v6, flow, hostile, nearly_valid, tcp_packet, valid, valid_buf,
+    Broken, Damage, arp, atomic_fragment, client_v4, client_v6, flow, fragmented, hostile,
+    icmp_complaint, ndp, nearly_valid, tcp_packet, valid, valid_buf,
 };
 use lvs_testkit::{nic, oracle};
 use proptest::prelude::*;
@@ -16,6 +17,48 @@ proptest! {
     fn valid_frames_have_right_checksums_and_are_accepted(built in valid()) {
         prop_assert_eq!(oracle::checksums_ok(&built.frame), Ok(()));
         prop_assert_eq!(oracle::accepted(&built.frame), Ok(()));
+    }
+
+    #[test]
+    fn complaints_are_valid_and_quote_what_they_speak_of(complaint in icmp_complaint()) {
+        prop_assert_eq!(oracle::checksums_ok(&complaint.frame), Ok(()));
+        let of = oracle::fields(&complaint.frame).unwrap();
+        let about = &complaint.about;
+        let quoted = &about.frame[about.l3..about.l3 + complaint.quoted];
+        prop_assert_eq!(&of.segment[8..], quoted);
+        prop_assert!(complaint.quoted >= about.l4 - about.l3 + 8);
+        prop_assert!(matches!(Headers::parse(&complaint.frame, 0), Ok(Parsed::Ip(_))));
+    }
+
+    #[test]
+    fn fragments_are_valid_and_make_up_the_datagram((whole, parts) in fragmented()) {
+        let mut body = Vec::new();
+        for part in &parts {
+            prop_assert_eq!(oracle::checksums_ok(part), Ok(()));
+            prop_assert_eq!(oracle::accepted(part), Ok(()));
+            let of = oracle::fields(part).unwrap();
+            prop_assert_eq!(of.ports.is_some(), body.is_empty());
+            let Ok(Parsed::Ip(found)) = Headers::parse(part, part.len()) else { panic!() };
+            prop_assert_eq!(found.tuple.is_some(), body.is_empty());
+            body.extend(of.segment);
+        }
+        prop_assert_eq!(body, oracle::fields(&whole.build()).unwrap().segment);
+    }
+
+    #[test]
+    fn atomic_fragments_are_whole(packet in atomic_fragment()) {
+        let frame = packet.build();
+        prop_assert_eq!(oracle::accepted(&frame), Ok(()));
+        prop_assert_eq!(oracle::fields(&frame).unwrap().fragment, Some((0, false)));
+    }
+
+    #[test]
+    fn arp_and_neighbour_discovery_are_accepted(arp in arp(), ndp in ndp()) {
+        let arp = arp.build();
+        prop_assert_eq!(oracle::accepted(&arp), Ok(()));
+        prop_assert!(matches!(Headers::parse(&arp, 0), Ok(Parsed::Arp(_))));
+        prop_assert_eq!(oracle::accepted(&ndp), Ok(()));
+        prop_assert_eq!(oracle::checksums_ok(&ndp), Ok(()));
     }
 
     #[test]

@@ -365,6 +365,18 @@ impl<P: Layer4> Packet<P> {
         self
     }
 
+    /// Source address and port.
+    #[must_use]
+    pub fn source(&self) -> SocketAddr {
+        self.src
+    }
+
+    /// Destination address and port.
+    #[must_use]
+    pub fn destination(&self) -> SocketAddr {
+        self.dst
+    }
+
     /// Whether it is IPv6.
     #[must_use]
     pub fn is_v6(&self) -> bool {

@@ -18,11 +18,13 @@
 mod damage;
 mod flow;
 mod hostile;
+mod special;
 mod valid;
 
 pub use damage::{Broken, Damage, nearly_valid};
 pub use flow::{Flow, client_v4, client_v6, flow, flow_v4, flow_v6};
 pub use hostile::hostile;
+pub use special::{Complaint, arp, atomic_fragment, fragmented, icmp_complaint, ndp};
 pub use valid::{
     ext_headers, ip_options, payload, tcp_flags, tcp_options, tcp_packet, udp_packet, valid,
     valid_buf,
