@@ -42,18 +42,24 @@ impl<'a> Ethernet<'a> {
     /// source is a group address (IEEE 802.3 section 3.2.3), `TooManyHeaders` at the third tag.
     #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        let Ok((fixed, rest)) = Fixed::ref_from_prefix(bytes) else {
+        let header = Self::without_tags(bytes)?;
+        if !vlan::is_tag(header.ethertype) {
+            return Ok(header);
+        }
+        let (tags, ethertype, payload) = vlan::walk(header.ethertype, header.payload)?;
+        Ok(Self { tags, ethertype, payload, ..header })
+    }
+
+    /// The header alone: its type may say that a tag follows.
+    #[inline(always)]
+    pub(super) fn without_tags(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let Ok((fixed, payload)) = Fixed::ref_from_prefix(bytes) else {
             return Err(Malformed::new(Layer::Ethernet, Fault::Truncated, 0));
         };
         if MacAddr(fixed.src).is_group() {
             return Err(Malformed::new(Layer::Ethernet, Fault::BadField, 6));
         }
-        let ethertype = fixed.ethertype.get();
-        if !vlan::is_tag(ethertype) {
-            return Ok(Self { fixed, tags: vlan::Tags::NONE, ethertype, payload: rest });
-        }
-        let (tags, ethertype, payload) = vlan::walk(ethertype, rest)?;
-        Ok(Self { fixed, tags, ethertype, payload })
+        Ok(Self { fixed, tags: vlan::Tags::NONE, ethertype: fixed.ethertype.get(), payload })
     }
 
     /// Destination address.

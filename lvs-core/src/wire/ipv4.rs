@@ -41,7 +41,8 @@ pub struct Ipv4<'a> {
     fixed: &'a Fixed,
     header: &'a [u8],
     payload: &'a [u8],
-    total_len: usize,
+    total_len: u32,
+    fragment: Fragment,
 }
 
 impl<'a> Ipv4<'a> {
@@ -66,7 +67,7 @@ impl<'a> Ipv4<'a> {
     ///   reaches past 65535, or is not the last one and not a multiple of 8 bytes long;
     /// - `BadChecksum`: of the header, which is always verified;
     /// - `BadOption`: an option's length is below 2 or past the header.
-    #[inline]
+    #[inline(always)]
     pub fn parse_within(bytes: &'a [u8], available: usize) -> Result<Self, Malformed> {
         let Ok((fixed, _)) = Fixed::ref_from_prefix(bytes) else {
             return bad(Fault::Truncated, 0);
@@ -88,12 +89,13 @@ impl<'a> Ipv4<'a> {
         if header_len > HEADER_LEN {
             check_options(header)?;
         }
-        let payload_len = total_len.saturating_sub(header_len);
-        if fixed.fragment.get() & (MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0 {
-            check_fragment(fixed, total_len, payload_len)?;
-        }
+        let payload_len = (total_len as usize).saturating_sub(header_len);
+        let fragment = match fixed.fragment.get() & (MORE_FRAGMENTS | FRAGMENT_OFFSET) {
+            0 => Fragment::No,
+            field => check_fragment(field, total_len as usize, payload_len)?,
+        };
         let payload = rest.get(..payload_len).unwrap_or(rest);
-        Ok(Self { fixed, header, payload, total_len })
+        Ok(Self { fixed, header, payload, total_len, fragment })
     }
 
     /// Source address.
@@ -152,16 +154,8 @@ impl<'a> Ipv4<'a> {
 
     /// Whether the packet is a fragment.
     #[must_use]
-    #[inline]
     pub const fn fragment(&self) -> Fragment {
-        let field = self.fixed.fragment.get();
-        if field & (MORE_FRAGMENTS | FRAGMENT_OFFSET) == 0 {
-            Fragment::No
-        } else if field & FRAGMENT_OFFSET == 0 {
-            Fragment::First
-        } else {
-            Fragment::Later
-        }
+        self.fragment
     }
 
     /// The header checksum, as in the packet.
@@ -179,13 +173,13 @@ impl<'a> Ipv4<'a> {
     /// Bytes of the packet, header included; above 65535 in a large TCP train only.
     #[must_use]
     pub const fn total_len(&self) -> usize {
-        self.total_len
+        self.total_len as usize
     }
 
     /// Bytes of the payload as the header states them; [`Ipv4::payload`] may hold fewer.
     #[must_use]
     pub const fn payload_len(&self) -> usize {
-        self.total_len.saturating_sub(self.header.len())
+        self.total_len().saturating_sub(self.header.len())
     }
 
     /// The payload without padding, as far as it lies in the contiguous part.
@@ -231,26 +225,37 @@ fn bad<T>(fault: Fault, offset: usize) -> Result<T, Malformed> {
     Err(Malformed::new(Layer::Ipv4, fault, offset))
 }
 
-#[inline]
-fn total_len(fixed: &Fixed, header_len: usize, available: usize) -> Result<usize, Malformed> {
-    let stated = usize::from(fixed.total_len.get());
-    if stated > available {
+#[inline(always)]
+fn total_len(fixed: &Fixed, header_len: usize, available: usize) -> Result<u32, Malformed> {
+    let stated = fixed.total_len.get();
+    if usize::from(stated) > available {
         return bad(Fault::Truncated, OFFSET_TOTAL_LEN);
     }
-    if stated >= header_len {
-        return Ok(stated);
+    if usize::from(stated) >= header_len {
+        return Ok(u32::from(stated));
     }
     let train = stated == 0 && available > MAX_PACKET && fixed.protocol == super::PROTOCOL_TCP;
-    if train { Ok(available) } else { bad(Fault::BadLength, OFFSET_TOTAL_LEN) }
+    match u32::try_from(available) {
+        Ok(available) if train => Ok(available),
+        _ => bad(Fault::BadLength, OFFSET_TOTAL_LEN),
+    }
 }
 
-/// RFC 1071. The fixed part has its own sum because its length is known to the compiler.
-#[inline]
+/// RFC 1071: the sum of the header, its checksum included, is all ones. Without options it is five
+/// words, added without a loop.
+#[inline(always)]
 fn checksum_is_right(header: &[u8]) -> bool {
-    match header.split_first_chunk::<HEADER_LEN>() {
-        Some((fixed, [])) => Sum::ZERO.bytes(fixed).is_valid(),
-        _ => Sum::ZERO.bytes(header).is_valid(),
-    }
+    let Some((fixed, options)) = header.split_first_chunk::<HEADER_LEN>() else {
+        return false;
+    };
+    let words = fixed.as_chunks::<4>().0.iter().map(|word| u32::from_be_bytes(*word));
+    let sum = words.fold(Sum::ZERO, Sum::u32);
+    if options.is_empty() { sum.is_valid() } else { with_options(sum, options) }
+}
+
+#[cold]
+fn with_options(sum: Sum, options: &[u8]) -> bool {
+    sum.bytes(options).is_valid()
 }
 
 #[cold]
@@ -262,13 +267,13 @@ fn check_options(header: &[u8]) -> Result<(), Malformed> {
     }
 }
 
+/// Whether a fragment fits into a datagram. `field` holds its offset and whether more follow.
 #[cold]
-fn check_fragment(fixed: &Fixed, total_len: usize, payload_len: usize) -> Result<(), Malformed> {
-    let field = fixed.fragment.get();
+fn check_fragment(field: u16, total_len: usize, payload_len: usize) -> Result<Fragment, Malformed> {
     let offset = usize::from((field & FRAGMENT_OFFSET) << 3);
     let odd = field & MORE_FRAGMENTS != 0 && !payload_len.is_multiple_of(8);
     if odd || payload_len == 0 || offset.saturating_add(total_len) > MAX_PACKET {
         return bad(Fault::BadLength, OFFSET_FRAGMENT);
     }
-    Ok(())
+    Ok(if offset == 0 { Fragment::First } else { Fragment::Later })
 }

@@ -50,7 +50,7 @@ impl<'a> Ipv6<'a> {
     /// - `BadLength`: a payload length of zero before a hop-by-hop header (a jumbogram, RFC 2675,
     ///   is not supported), or lengths that [`ipv6_ext`] refuses;
     /// - `BadOption`, `BadField`, `TooManyHeaders`: from the walk, see [`ipv6_ext`].
-    #[inline]
+    #[inline(always)]
     pub fn parse_within(bytes: &'a [u8], available: usize) -> Result<Self, Malformed> {
         let bad = |fault, offset| Err(Malformed::new(Layer::Ipv6, fault, offset));
         let Ok((fixed, rest)) = Fixed::ref_from_prefix(bytes) else {

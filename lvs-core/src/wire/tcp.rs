@@ -58,7 +58,7 @@ impl<'a> Tcp<'a> {
     /// # Errors
     /// `Truncated` when the bytes end inside the header or its options, `BadLength` when the data
     /// offset is below 5, `BadOption` when an option's length is below 2 or past the header.
-    #[inline]
+    #[inline(always)]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let Ok((fixed, rest)) = Fixed::ref_from_prefix(bytes) else {
             return bad(Fault::Truncated, 0);

@@ -43,7 +43,7 @@ impl<'a> Udp<'a> {
     ///
     /// # Errors
     /// As [`Udp::parse`].
-    #[inline]
+    #[inline(always)]
     pub fn parse_within(bytes: &'a [u8], available: usize) -> Result<Self, Malformed> {
         let Ok((fixed, rest)) = Fixed::ref_from_prefix(bytes) else {
             return Err(Malformed::new(Layer::Udp, Fault::Truncated, 0));
