@@ -55,7 +55,8 @@ impl Namespace {
 /// A new mount namespace is made private, so nothing mounted in it shows outside.
 ///
 /// With [`Namespace::Pid`] the caller stays where it is; its next child becomes process 1 of the
-/// new namespace, and when that one dies the kernel kills every other process in it.
+/// new namespace, and when that one dies the kernel kills every other process in it. From then on
+/// the caller cannot start threads: start them before, in a call of its own after the user namespace.
 ///
 /// # Errors
 /// `PermissionDenied` where the system does not allow it. An error after a user namespace was made

@@ -3,7 +3,7 @@
 //! A subcommand is one variant of [`Command`] holding the arguments that its module defines, and
 //! one arm of [`dispatch`].
 
-use crate::{Exit, check};
+use crate::{Exit, check, lab};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -35,6 +35,8 @@ pub struct Cli {
 pub enum Command {
     /// Read a configuration and report everything that is wrong with it
     Check(check::Args),
+    /// Show and check a forwarding mode in a network of namespaces on this machine
+    Lab(lab::Args),
 }
 
 /// Reads the command line of this process and does what it says.
@@ -54,5 +56,6 @@ pub fn main() -> ExitCode {
 fn dispatch(command: Command) -> Exit {
     match command {
         Command::Check(args) => check::main(&args),
+        Command::Lab(args) => lab::main(&args),
     }
 }

@@ -12,6 +12,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 mod exit;
+pub mod lab;
 
 pub use cli::main;
 pub use exit::Exit;
