@@ -19,6 +19,7 @@ mod icmp;
 mod l4;
 mod packet;
 pub mod sum;
+mod write;
 
 pub use arp::{Arp, arp_reply, arp_request};
 pub use ext::Ext;
@@ -26,4 +27,5 @@ pub(crate) use fragment::l3_of;
 pub use fragment::{fragments, ip_of};
 pub use icmp::{Icmp, IcmpError, echo, echo_reply, icmp, icmp_error, ndp_advert, ndp_solicit};
 pub use l4::{Raw, Tcp, Udp, flag, option, raw, tcp, udp};
-pub use packet::{Built, CLIENT_MAC, Csum, Endpoint, Layer4, Packet, ROUTER_MAC, pattern};
+pub use packet::{CLIENT_MAC, Csum, Endpoint, Layer4, Packet, ROUTER_MAC, pattern};
+pub use write::Built;

@@ -1,6 +1,6 @@
 //! What runs on a host.
 
-use super::host::Stack;
+use super::stack::Stack;
 use core::any::Any;
 use core::fmt;
 use core::marker::PhantomData;

@@ -1,7 +1,7 @@
 //! Bulk transfers that check every byte, both ways.
 
 use super::app::App;
-use super::host::{Listener, Stack, socket_addr};
+use super::stack::{Listener, Stack, socket_addr};
 use core::net::SocketAddr;
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp;

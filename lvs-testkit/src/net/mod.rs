@@ -40,15 +40,17 @@ mod bulk;
 mod host;
 mod ping;
 mod segment;
+mod stack;
 mod tcp_echo;
 mod toa;
 mod udp;
 
 pub use app::{App, AppId};
 pub use bulk::{BulkClient, BulkServer, Served, stream};
-pub use host::{Host, HostId, Listener, Stack};
+pub use host::{Host, HostId};
 pub use ping::Ping;
 pub use segment::{SegmentCounters, SegmentId, Wire};
+pub use stack::{Listener, Stack};
 pub use tcp_echo::EchoServer;
 pub use toa::{ToaSeen, toa_of};
 pub use udp::{UdpClient, UdpEcho};
@@ -250,7 +252,7 @@ impl<'d> Net<'d> {
         &mut self.devices[device.0].lane
     }
 
-    /// Puts a frame onto a segment, as if from a host that nobody knows. It suffers no faults.
+    /// Puts a frame onto a segment: everybody there receives it as it is, at once and without faults.
     pub fn send_frame(&mut self, segment: SegmentId, frame: &[u8]) {
         let arrival = self.now_ns;
         self.segments[segment.0].record(arrival, frame);

@@ -1,7 +1,7 @@
 //! ICMP echo.
 
 use super::app::App;
-use super::host::Stack;
+use super::stack::Stack;
 use core::net::IpAddr;
 use core::time::Duration;
 use smoltcp::iface::SocketHandle;

@@ -1,7 +1,7 @@
 //! The TCP echo service.
 
 use super::app::App;
-use super::host::{Listener, Stack};
+use super::stack::{Listener, Stack};
 use core::net::SocketAddr;
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp;

@@ -1,7 +1,7 @@
 //! UDP request and answer.
 
 use super::app::App;
-use super::host::{Stack, socket_addr};
+use super::stack::{Stack, socket_addr};
 use core::net::SocketAddr;
 use core::time::Duration;
 use smoltcp::iface::SocketHandle;
