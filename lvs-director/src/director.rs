@@ -3,7 +3,6 @@
 use crate::generation::Generation;
 use crate::neighbour::{HopInfo, Neighbours, Poll};
 use crate::outputs::Outputs;
-use alloc::sync::Arc;
 use core::fmt;
 use lvs_core::addr::MacAddr;
 use lvs_core::counters::Counters;
@@ -117,7 +116,7 @@ impl<'m, P: PortPlan> Director<'m, P> {
     }
 
     fn settle(&mut self) {
-        let snapshot = Arc::clone(self.generation.snapshot());
+        let snapshot = self.generation.snapshot();
         let mut ticks = [TimeoutTicks::default(); MAX_CLASSES];
         let used = snapshot.timeout_ticks(&mut ticks);
         self.store.set_timeouts(ticks.get(..used).unwrap_or_default());
@@ -222,7 +221,7 @@ impl<'m, P: PortPlan> Director<'m, P> {
 
     fn reroute_one(&mut self, session: &Session) {
         let Some(mut detail) = self.store.detail(session.id) else { return };
-        let snapshot = Arc::clone(self.generation.snapshot());
+        let snapshot = self.generation.snapshot();
         for (to, hop) in [
             (session.quad.server.0, &mut detail.hop_in),
             (session.quad.client.0, &mut detail.hop_out),

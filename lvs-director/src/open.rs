@@ -174,13 +174,13 @@ impl<P: PortPlan> Director<'_, P> {
     ) -> Result<Opened, OpenError> {
         let family = Family::of(&quad.client.0);
         let full = wanted.forwarding == Forwarding::FullNat;
-        let snapshot = alloc::sync::Arc::clone(self.generation.snapshot());
         let place = match wanted.pool.filter(|_| full) {
             None => Place::General,
             Some(id) => {
-                let addresses = snapshot.pool(id).ok_or(OpenError::NoPort)?.of(family);
-                let first = self.generation.pool_turn(id, addresses.len());
-                Place::Local { addresses, first }
+                let size = self.snapshot().pool(id).map_or(0, |pool| pool.of(family).len());
+                let first = self.generation.pool_turn(id, size);
+                let pool = self.generation.snapshot().pool(id).ok_or(OpenError::NoPort)?;
+                Place::Local { addresses: pool.of(family), first }
             }
         };
         let tcp = client_isn.is_some();

@@ -11,7 +11,7 @@ use lvs_core::id::ServerId;
 use lvs_core::sched::{Scheduler, SchedulerArgs, SchedulerDef, ServerLoad};
 
 /// State: whose turn it is.
-struct RoundRobin {
+pub struct RoundRobin {
     args: SchedulerArgs,
     /// The servers of the last rebuild, to find the turn again when some of them are gone.
     order: Vec<ServerId>,

@@ -35,7 +35,8 @@ struct Run {
     len: usize,
 }
 
-struct WeightedRoundRobin {
+/// State: where in the sequence the next pick is.
+pub struct WeightedRoundRobin {
     args: SchedulerArgs,
     /// Servers and weights of the last rebuild.
     known: Vec<(ServerId, Weight)>,

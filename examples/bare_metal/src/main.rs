@@ -19,12 +19,15 @@ use core::hint::black_box;
 #[cfg(feature = "plant-alloc")]
 extern crate alloc as extern_alloc;
 
+mod balancer;
 mod lane;
 mod nowhere;
 mod probes;
 mod translation;
 
-/// All that is linked.
+use balancer::Balancer;
+
+/// All that is linked, beside one round of a [`Balancer`].
 const PROBES: [fn(&mut [u8]) -> u64; 11] = [
     probes::burst,
     probes::addresses,
@@ -42,12 +45,13 @@ const PROBES: [fn(&mut [u8]) -> u64; 11] = [
 /// Where the machine would jump to, with one received frame.
 ///
 /// # Safety
-/// `frame` points at `len` bytes that nobody else uses until this returns.
+/// `frame` points at `len` bytes, and `balancer` at a finished balancer, that nobody else uses until this
+/// returns.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn _start(frame: *mut u8, len: usize) -> u64 {
+pub unsafe extern "C" fn _start(frame: *mut u8, len: usize, balancer: *mut Balancer) -> u64 {
     // SAFETY: what the caller promises.
-    let frame = unsafe { core::slice::from_raw_parts_mut(frame, len) };
-    let mut seen = 0;
+    let (frame, balancer) = unsafe { (core::slice::from_raw_parts_mut(frame, len), &mut *balancer) };
+    let mut seen = planted(balancer.round(frame));
     for probe in PROBES {
         // The optimiser may not look into a probe from here, nor here from a probe.
         seen ^= planted(black_box(probe)(frame));
