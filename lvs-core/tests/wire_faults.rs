@@ -162,6 +162,20 @@ fn every_wrong_option_length_is_refused() {
 }
 
 #[test]
+fn a_list_that_begins_like_the_usual_timestamp_is_checked_to_its_end() {
+    let usual = [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
+    for words in 1..=10 {
+        let options: Vec<u8> = usual.into_iter().chain([3, 99]).cycle().take(4 * words).collect();
+        let got = parse(&Frame::tcp_v4().with_tcp_options(&options).build());
+        match first_bad_option(&options) {
+            Some(at) => assert_eq!(got, fault(Layer::Tcp, Fault::BadOption, 54 + at as u16)),
+            None => assert!(got.is_ok(), "{options:?}"),
+        }
+        assert_eq!(got.is_ok(), words == 3);
+    }
+}
+
+#[test]
 fn bytes_behind_the_end_of_the_option_list_are_not_read() {
     let options = [2, 4, 5, 180, 0, 99, 99, 99];
     let frame = Frame::tcp_v4().with_tcp_options(&options).build();
