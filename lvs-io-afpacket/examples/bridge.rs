@@ -7,12 +7,23 @@ use core::error::Error;
 use core::time::Duration;
 use lvs_core::io::{Burst, IoError, Lane, PortId, WaitReady};
 use lvs_io_afpacket::{PacketLane, PortConfig, Rings};
+use std::process::ExitCode;
 use std::time::Instant;
 
 /// Empty rounds before the loop sleeps.
 const SPIN: u32 = 64;
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [left, right, rest @ ..] = args.as_slice() else {
         return Err("usage: bridge LEFT RIGHT [SECONDS]".into());

@@ -13,6 +13,7 @@
 //!   [`Rings::open`] does both.
 //! - [`Rings::lane`] gives the [`PacketLane`] of one worker; [`Slot`]s borrow from the rings.
 //! - Several workers on one interface share a [`Fanout`] group.
+//! - `stats` asks the kernel each time; `caps`, `port_info` and all of [`Slot`] ask nobody.
 //!
 //! ```no_run
 //! use lvs_core::io::{Burst, Lane, PortId, WaitReady};

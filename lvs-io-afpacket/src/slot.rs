@@ -49,6 +49,10 @@ pub(crate) const HEADROOM: u32 = FRAME_START - LOWEST;
 /// A train's headers are never longer; the kernel's hint often counts payload too.
 const MAX_HEADERS: u32 = 256;
 
+/// A checksum field that cannot be: the kernel refuses the frame, which is then counted, instead of
+/// writing a checksum over something else.
+const NO_FIELD: u16 = u16::MAX;
+
 /// What the kernel wrote in front of a received frame.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival {
@@ -103,7 +107,7 @@ impl Place {
             headers_end: Cell::new(0),
             gso_size: Cell::new(0),
             gso_type: Cell::new(0),
-            csum_offset: Cell::new(0),
+            csum_offset: Cell::new(NO_FIELD),
             csum: Cell::new(L4Csum::Unknown),
             vlan: Cell::new(None),
             held: Cell::new(false),
@@ -204,7 +208,8 @@ impl Place {
             L4Csum::Unknown
         });
         self.l4.set(arrival.off + u32::from(header.csum_start));
-        self.csum_offset.set(header.csum_offset);
+        let named = header.flags & vnet::NEEDS_CSUM != 0;
+        self.csum_offset.set(if named { header.csum_offset } else { NO_FIELD });
         self.gso_type.set(header.gso_type);
         self.gso_size.set(header.gso_size);
         self.headers_end.set(arrival.off + u32::from(header.hdr_len).min(MAX_HEADERS));
@@ -219,6 +224,7 @@ impl Place {
         self.off.set(FRAME_START);
         self.len.set(len);
         self.csum.set(L4Csum::Unknown);
+        self.csum_offset.set(NO_FIELD);
         self.vlan.set(None);
         self.gso_type.set(vnet::GSO_NONE);
         self.gso_size.set(0);
@@ -395,7 +401,7 @@ impl PacketBuf for Slot<'_> {
             return;
         }
         self.place.l4.set(self.place.off.get() + u32::from(l4));
-        // A protocol that is not recognised keeps the field that the kernel named.
+        // A protocol that is not recognised keeps the field that the kernel named, if it did.
         if let Some(field) = vnet::csum_field(self.data(), l3.into(), l4.into()) {
             self.place.csum_offset.set(field.into());
         }

@@ -1,5 +1,6 @@
 //! Namespaces, interfaces and the machines in them.
 
+use std::io::Write;
 use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
@@ -42,7 +43,14 @@ pub(crate) fn in_namespace(path: &str, body: impl FnOnce()) {
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && text.contains("1 passed"), "{text}\n{errors}");
-    print!("{errors}");
+    for reason in errors.lines().filter_map(|line| line.strip_prefix("SKIPPED: ")) {
+        skipped(name, reason);
+    }
+}
+
+/// Says so even where the output of passing tests is hidden.
+pub(crate) fn skipped(what: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {what}: {why}");
 }
 
 /// Unprivileged users often lack the directory of `ip`.

@@ -1,6 +1,6 @@
 //! Real TCP and UDP of two kernels, forwarded between two veth pairs with default offloads.
 
-use crate::host::{Host, has_ipv6, namespace_test};
+use crate::host::{Host, has_ipv6, namespace_test, skipped};
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
@@ -118,7 +118,7 @@ namespace_test! {
         let lab = Lab::new(Cures::default());
         for server in ["10.0.0.2:80", "[fd00::2]:80"] {
             if server.starts_with('[') && !has_ipv6() {
-                eprintln!("SKIPPED: TCP in IPv6: this kernel has no IPv6");
+                skipped("TCP in IPv6", "this kernel has no IPv6");
                 continue;
             }
             assert_eq!(echo(&lab, server, 8 << 20), Ok(true), "{server}");
