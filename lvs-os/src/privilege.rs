@@ -104,8 +104,12 @@ pub fn drop_all() -> io::Result<()> {
 }
 
 /// Empties the bounding set where that is allowed; without CAP_SETPCAP it stays, which then means
-/// little because nothing can be gained from it under `no_new_privs`.
-fn drop_bounding_set() -> io::Result<()> {
+/// little because nothing can be gained from it under `no_new_privs`. [`drop_all`] does it too; call
+/// it before [`become_user`], which takes that capability away.
+///
+/// # Errors
+/// The kernel's, other than that it is not allowed.
+pub fn drop_bounding_set() -> io::Result<()> {
     for capability in 0..64 {
         match prctl(libc::PR_CAPBSET_DROP, capability, 0) {
             Ok(()) => {}

@@ -41,11 +41,11 @@ pub fn main(args: &Args) -> Exit {
 ///
 /// # Errors
 /// [`Exit::Usage`], after saying why.
-pub fn load_or_explain(path: &std::path::Path) -> Result<Config, Exit> {
+pub fn load_or_explain(path: &std::path::Path) -> Result<Loaded, Exit> {
     match config::load(path) {
-        Ok(Loaded { config, report }) => {
-            eprint!("{}", report.render(colour()));
-            Ok(config)
+        Ok(loaded) => {
+            eprint!("{}", loaded.report.render(colour()));
+            Ok(loaded)
         }
         Err(error) => {
             explain(&error);
@@ -162,7 +162,8 @@ fn describe(config: &Config) -> String {
     )
 }
 
-fn counted(n: usize, what: &str) -> String {
+/// A number with its noun: `1 port`, `2 ports`.
+pub(crate) fn counted(n: usize, what: &str) -> String {
     match n {
         1 => format!("1 {what}"),
         _ if what.ends_with('s') => format!("{n} {what}es"),

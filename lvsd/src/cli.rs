@@ -3,7 +3,7 @@
 //! A subcommand is one variant of [`Command`] holding the arguments that its module defines, and
 //! one arm of [`dispatch`].
 
-use crate::{Exit, check, lab};
+use crate::{Exit, check, lab, run};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -33,10 +33,15 @@ pub struct Cli {
 /// The jobs of the binary.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Balance traffic on the ports of a configuration
+    Run(run::Args),
     /// Read a configuration and report everything that is wrong with it
     Check(check::Args),
     /// Show and check a forwarding mode in a network of namespaces on this machine
     Lab(lab::Args),
+    /// The process of `run` that carries packets; started by it
+    #[command(name = run::DATA_PROCESS, hide = true)]
+    DataProcess,
 }
 
 /// Reads the command line of this process and does what it says.
@@ -55,7 +60,9 @@ pub fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Exit {
     match command {
+        Command::Run(args) => run::main(&args),
         Command::Check(args) => check::main(&args),
         Command::Lab(args) => lab::main(&args),
+        Command::DataProcess => run::data_process(),
     }
 }

@@ -13,6 +13,7 @@ pub mod cli;
 pub mod config;
 mod exit;
 pub mod lab;
+pub mod run;
 
 pub use cli::main;
 pub use exit::Exit;

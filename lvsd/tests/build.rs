@@ -5,18 +5,12 @@ use core::time::Duration;
 use lvs_core::addr::{Family, RealAddr};
 use lvs_core::flow::L4Proto;
 use lvs_core::plan::PortPlan;
-use lvs_core::sched::SchedulerDef;
 use lvs_core::service::{ClientAddrMode, Forwarding, NoToaRoom, TimestampPolicy};
 use lvs_core::session::{SessionStore, TcpState};
 use lvs_core::snapshot::{SelfOwner as CoreOwner, Snapshot};
 use lvs_core::timeouts::Timeouts;
 use lvsd::config::schema::TIMEOUTS;
 use lvsd::config::{self, BuildError, Config, Profile, Secrets, SelfOwner};
-
-static RR: SchedulerDef =
-    SchedulerDef { name: "rr", summary: "", build: |_| unreachable!("never started here") };
-static WRR: SchedulerDef =
-    SchedulerDef { name: "wrr", summary: "", build: |_| unreachable!("never started here") };
 
 fn parsed(text: &str) -> Config {
     match config::parse("test", text) {
@@ -30,7 +24,8 @@ fn good() -> Config {
 }
 
 fn snapshot(config: &Config) -> Snapshot {
-    let spec = config.snapshot_spec(&[&RR, &WRR], SelfOwner::Kernel).expect("known schedulers");
+    let spec =
+        config.snapshot_spec(config::schedulers(), SelfOwner::Kernel).expect("known schedulers");
     spec.build(None).expect("the rules refuse what a snapshot refuses")
 }
 
@@ -79,7 +74,9 @@ fn a_port_says_who_answers_for_it_and_else_the_command_does() {
 
 #[test]
 fn a_scheduler_that_is_not_there_is_named() {
-    let error = good().snapshot_spec(&[&RR], SelfOwner::Kernel).expect_err("wrr is missing");
+    let error = good()
+        .snapshot_spec(&[&lvs_sched::rr::DEF], SelfOwner::Kernel)
+        .expect_err("wrr is missing");
     assert_eq!(error, BuildError::Scheduler("wrr".to_owned()));
 }
 
@@ -189,6 +186,17 @@ fn more_sets_of_timeouts_than_the_store_has_are_refused_at_the_first_that_is_too
         report.diagnostics().iter().filter(|d| d.message.contains("different sets")).collect();
     assert_eq!(errors.len(), 1);
     assert!(report.render(false).contains(&format!("10.0.0.80:{}\"", most + 1)));
+}
+
+#[test]
+fn more_ports_than_a_director_has_are_refused_at_the_first_that_is_too_many() {
+    let file = |ports: u16| {
+        (0..ports).fold(String::new(), |text, n| text + &format!("[[port]]\nname = \"p{n}\"\n"))
+    };
+    parsed(&file(lvs_director::MAX_PORTS));
+    let report = config::parse("test", &file(lvs_director::MAX_PORTS + 1)).expect_err("too many");
+    assert!(report.render(false).contains("\"p64\""), "{}", report.render(false));
+    assert_eq!(report.counts(), (1, 0));
 }
 
 #[test]

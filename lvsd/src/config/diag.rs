@@ -171,6 +171,12 @@ impl Report {
         &self.found
     }
 
+    /// The text that was read.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// How many findings stop the command, and how many do not.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {

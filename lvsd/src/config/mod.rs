@@ -32,16 +32,17 @@ pub use model::{
 
 use core::fmt;
 use diag::Sink;
+use lvs_core::sched::SchedulerDef;
 use std::path::Path;
 use toml::de::DeTable;
 
 /// Longest file that is read.
 const MOST_BYTES: u64 = 16 << 20;
 
-/// The names that `scheduler` may have.
+/// The schedulers that a service may name.
 #[must_use]
-pub fn scheduler_names() -> Vec<&'static str> {
-    vec!["rr", "wrr"]
+pub const fn schedulers() -> &'static [&'static SchedulerDef] {
+    lvs_sched::ALL
 }
 
 /// A configuration that can be used, with what there is to say about it all the same.

@@ -298,7 +298,7 @@ fn show(written: &DeValue<'_>) -> String {
 
 fn scheduler(written: &DeValue<'_>) -> Result<String, Wrong> {
     let name = value::text(written)?;
-    let known = super::scheduler_names();
+    let known: Vec<_> = super::schedulers().iter().map(|def| def.name).collect();
     if known.contains(&name) {
         return Ok(name.to_owned());
     }

@@ -7,6 +7,7 @@ use super::read::Reading;
 use core::net::IpAddr;
 use lvs_core::addr::{Family, Prefix};
 use lvs_core::session::MAX_CLASSES;
+use lvs_director::MAX_PORTS;
 use std::collections::HashMap;
 
 /// Reports everything that is wrong with what was read.
@@ -83,6 +84,10 @@ fn unique_names(config: &Config, sink: &mut Sink) {
 }
 
 fn port_rules(config: &Config, sink: &mut Sink) {
+    if let Some(port) = config.ports.get(usize::from(MAX_PORTS)) {
+        let message = format!("there are more than {MAX_PORTS} ports");
+        sink.push(Diagnostic::error(&port.name.span, message));
+    }
     let mut addresses = Once::new();
     let mut prefixes: HashMap<Prefix, (usize, Span)> = HashMap::new();
     for (index, port) in config.ports.iter().enumerate() {

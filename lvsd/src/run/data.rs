@@ -1,0 +1,147 @@
+//! The data process: gives up every privilege, takes what the supervisor hands it, carries packets.
+
+use super::message::{self, FromData, ToData};
+use super::worker::{Control, Worker};
+use crate::Exit;
+use crate::config::{self, Config};
+use core::sync::atomic::Ordering;
+use lvs_io_afpacket::{PortSockets, Rings};
+use lvs_os::channel::Channel;
+use lvs_os::memory::SharedMemory;
+use lvs_os::{privilege, process};
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread;
+
+/// User and group `nobody`.
+const NOBODY: u32 = 65_534;
+
+/// Runs the data process; its standard input is the supervisor.
+#[must_use]
+pub(crate) fn main() -> Exit {
+    if io::stdin().is_terminal() {
+        eprintln!("lvsd: this is a part of `lvsd run` and is not started by hand");
+        return Exit::Usage;
+    }
+    // The kernel names a process after the file it was started from, which is `/proc/self/exe`.
+    let _ = fs::write("/proc/self/comm", "lvsd-data");
+    // Before a byte is read.
+    if let Err(error) = give_up_privileges() {
+        eprintln!("lvsd: data process: cannot give up privileges: {error}");
+        return Exit::Failure;
+    }
+    let channel = match Channel::from_stdin() {
+        Ok(channel) => Arc::new(channel),
+        Err(error) => {
+            eprintln!("lvsd: data process: no channel to the supervisor: {error}");
+            return Exit::Failure;
+        }
+    };
+    match serve(&channel) {
+        Ok(()) => Exit::Ok,
+        Err(why) => {
+            // When the supervisor has gone as well, nobody is left to tell.
+            let _ = message::send(&channel, &FromData::Failed(why), &[]);
+            Exit::Failure
+        }
+    }
+}
+
+/// No capability, and not root's files either where there is another user to become.
+fn give_up_privileges() -> io::Result<()> {
+    if process::effective_uid() == 0 {
+        privilege::drop_bounding_set()?;
+        // Refused where the user namespace has one user only: then root is nobody outside.
+        let _ = privilege::become_user(NOBODY, NOBODY);
+    }
+    privilege::drop_all()?;
+    match privilege::effective()? {
+        0 => Ok(()),
+        left => Err(io::Error::other(format!("capabilities {left:#x} are left"))),
+    }
+}
+
+/// What the supervisor has handed over.
+struct Handed {
+    config: Config,
+    seed: u64,
+    memory: SharedMemory,
+    sockets: Vec<PortSockets>,
+}
+
+fn serve(channel: &Arc<Channel>) -> Result<(), String> {
+    let handed = take(channel)?;
+    let mut region =
+        handed.memory.map().map_err(|error| format!("cannot map the session memory: {error}"))?;
+    let mut rings = Rings::map(handed.sockets).map_err(|error| error.to_string())?;
+    let mut worker = Worker::new(&handed.config, handed.seed, region.as_mut_slice())?;
+    let control = Arc::new(Control::default());
+    obey(channel, &control);
+    let uid = process::effective_uid();
+    let told = |said: FromData| {
+        message::send(channel, &said, &[]).map_err(|error| format!("supervisor: {error}"))
+    };
+    told(FromData::Ready { uid })?;
+    let mut lane = rings.lane();
+    worker.run(&mut lane, &control, |counts| told(FromData::Counts(counts)))
+}
+
+/// Receives until the supervisor says that this is all.
+fn take(channel: &Channel) -> Result<Handed, String> {
+    let mut start = None;
+    let mut sockets = Vec::new();
+    let mut text = String::new();
+    loop {
+        let next = message::receive::<ToData>(channel);
+        let next = next.map_err(|error| format!("supervisor: {error}"))?;
+        let (said, fds) = next.ok_or("the supervisor has gone")?;
+        match said {
+            ToData::Start { version, seed } => start = Some(begin(&version, seed, fds)?),
+            ToData::Port(port) => sockets.push(port_of(port, fds)?),
+            ToData::Config(chunk) => text += &chunk,
+            ToData::Go => break,
+            ToData::Report => {}
+            ToData::Stop => return Err("stopped before it began".to_owned()),
+        }
+    }
+    let (seed, memory) = start.ok_or("the supervisor has sent no session memory")?;
+    let loaded = config::parse("configuration", &text)
+        .map_err(|report| format!("the configuration was damaged: {}", report.render(false)))?;
+    Ok(Handed { config: loaded.config, seed, memory, sockets })
+}
+
+fn begin(version: &str, seed: u64, fds: Vec<OwnedFd>) -> Result<(u64, SharedMemory), String> {
+    if version != message::VERSION {
+        return Err(format!(
+            "the supervisor is version {version}, the data process {}",
+            message::VERSION
+        ));
+    }
+    let [memory] = <[OwnedFd; 1]>::try_from(fds).map_err(|_| "one memory was expected")?;
+    let memory =
+        SharedMemory::from_fd(memory).map_err(|error| format!("session memory: {error}"))?;
+    Ok((seed, memory))
+}
+
+fn port_of(port: message::Port, fds: Vec<OwnedFd>) -> Result<PortSockets, String> {
+    let [rx, tx] = <[OwnedFd; 2]>::try_from(fds).map_err(|_| "two sockets were expected")?;
+    Ok(PortSockets::from_parts(rx, tx, port.into()))
+}
+
+/// Listens to the supervisor while packets are carried. When it has gone, so does this process: a
+/// balancer that nobody can stop must not run.
+fn obey(channel: &Arc<Channel>, control: &Arc<Control>) {
+    let (channel, control) = (Arc::clone(channel), Arc::clone(control));
+    thread::spawn(move || {
+        loop {
+            match message::receive::<ToData>(&channel) {
+                Ok(Some((ToData::Report, _))) => control.report.store(true, Ordering::Relaxed),
+                Ok(Some((ToData::Stop, _))) => control.stop.store(true, Ordering::Relaxed),
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => std::process::exit(i32::from(Exit::Failure.code())),
+            }
+        }
+    });
+}

@@ -1,0 +1,218 @@
+//! What supervisor and data process tell each other: JSON, one value per message, descriptors beside.
+//!
+//! The supervisor does not trust the data process: a message that is too long or is none of
+//! [`FromData`] ends the data process, and nothing of it reaches a file but numbers and known names.
+
+use lvs_core::addr::MacAddr;
+use lvs_io_afpacket::{Cures, Geometry, PortMeta};
+use lvs_os::channel::Channel;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+/// Longest message.
+const LONGEST: usize = 128 << 10;
+/// Bytes of the configuration in one message; escaping may double them.
+pub(super) const CHUNK: usize = 32 << 10;
+/// Both sides are one program; a replaced file on disk must not join another version's memory.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// From the supervisor.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ToData {
+    /// Comes first, with the session memory.
+    Start {
+        /// [`VERSION`].
+        version: String,
+        /// Seed of all secrets.
+        seed: u64,
+    },
+    /// One port, in the order of the configuration, with its receive and transmit socket.
+    Port(Port),
+    /// The next part of the configuration's text.
+    Config(String),
+    /// Nothing more comes; begin.
+    Go,
+    /// Send the counts now.
+    Report,
+    /// Send the counts a last time and end.
+    Stop,
+}
+
+/// From the data process.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum FromData {
+    /// It carries packets.
+    Ready {
+        /// The user that it runs as.
+        uid: u32,
+    },
+    /// Its counters.
+    Counts(Counts),
+    /// It cannot begin, and why.
+    Failed(String),
+}
+
+/// Counters of a data process since it began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Counts {
+    /// Live sessions.
+    pub(super) sessions: u64,
+    /// Local ports in use.
+    pub(super) ports_in_use: u64,
+    /// Packets received on all ports.
+    pub(super) rx: u64,
+    /// Packets handed to all ports.
+    pub(super) tx: u64,
+    /// Packets dropped, by the id of the reason; reasons that never came are left out.
+    pub(super) drops: BTreeMap<String, u64>,
+    /// Each port, in the order of the configuration.
+    pub(super) ports: Vec<PortCounts>,
+}
+
+/// Counters of one port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PortCounts {
+    /// Its name in the configuration.
+    pub(super) name: String,
+    /// Packets received.
+    pub(super) rx: u64,
+    /// Packets handed to the device.
+    pub(super) tx: u64,
+    /// Packets that the kernel dropped because the ring was full.
+    pub(super) rx_missed: u64,
+    /// Packets that were longer than a ring slot.
+    pub(super) rx_truncated: u64,
+    /// Packets that the device refused.
+    pub(super) tx_rejected: u64,
+}
+
+/// What is known about an opened port, as it crosses the border.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Port {
+    name: String,
+    index: u32,
+    mac: [u8; 6],
+    mtu: u16,
+    link_up: bool,
+    slot_size: u32,
+    slots: u32,
+    promiscuous: bool,
+}
+
+impl From<&PortMeta> for Port {
+    fn from(meta: &PortMeta) -> Self {
+        Self {
+            name: meta.name.clone(),
+            index: meta.index,
+            mac: meta.mac.0,
+            mtu: meta.mtu,
+            link_up: meta.link_up,
+            slot_size: meta.geometry.slot_size,
+            slots: meta.geometry.slots,
+            promiscuous: meta.promiscuous,
+        }
+    }
+}
+
+impl From<Port> for PortMeta {
+    fn from(port: Port) -> Self {
+        Self {
+            name: port.name,
+            index: port.index,
+            mac: MacAddr(port.mac),
+            mtu: port.mtu,
+            link_up: port.link_up,
+            geometry: Geometry { slot_size: port.slot_size, slots: port.slots },
+            promiscuous: port.promiscuous,
+            fanout: None,
+            cures: Cures::default(),
+        }
+    }
+}
+
+/// Sends one message.
+pub(super) fn send<M: Serialize>(
+    channel: &Channel,
+    message: &M,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    channel.send(&serde_json::to_vec(message)?, fds)
+}
+
+/// Waits for one message; `None` when the other side has ended.
+pub(super) fn receive<M: DeserializeOwned>(
+    channel: &Channel,
+) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
+    let mut buffer = vec![0; LONGEST];
+    let message = channel.receive(&mut buffer)?;
+    if message.len == 0 {
+        return Ok(None);
+    }
+    let text = buffer.get(..message.len).unwrap_or_default();
+    Ok(Some((serde_json::from_slice(text)?, message.fds)))
+}
+
+/// A text in parts that each fit a message, cut between characters.
+pub(super) fn chunks(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    core::iter::from_fn(move || {
+        let (chunk, left) = rest.split_at(rest.floor_char_boundary(CHUNK));
+        rest = left;
+        (!chunk.is_empty()).then_some(chunk)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_configuration_arrives_whole_whatever_is_in_it() {
+        let (here, there) = Channel::pair().unwrap();
+        let text = "\"\\ö\n\t漢\u{1}".repeat(20_000);
+        let sent = text.clone();
+        let sender = std::thread::spawn(move || {
+            for chunk in chunks(&sent) {
+                send(&here, &ToData::Config(chunk.to_owned()), &[]).unwrap();
+            }
+        });
+        let mut arrived = String::new();
+        while let Some((ToData::Config(chunk), _)) = receive(&there).unwrap() {
+            arrived += &chunk;
+        }
+        sender.join().unwrap();
+        assert!(arrived == text, "{} of {} bytes", arrived.len(), text.len());
+        assert_eq!(chunks("").count(), 0);
+    }
+
+    #[test]
+    fn a_port_keeps_what_is_known_about_it() {
+        let meta = PortMeta {
+            name: "eth1".into(),
+            index: 7,
+            mac: MacAddr([2, 0, 0, 0, 0, 1]),
+            mtu: 9000,
+            link_up: true,
+            geometry: Geometry::MTU_ONLY,
+            promiscuous: true,
+            fanout: None,
+            cures: Cures::default(),
+        };
+        let json = serde_json::to_string(&Port::from(&meta)).unwrap();
+        assert_eq!(PortMeta::from(serde_json::from_str::<Port>(&json).unwrap()), meta);
+    }
+
+    #[test]
+    fn a_message_that_is_not_one_is_an_error_and_the_end_is_none() {
+        let (here, there) = Channel::pair().unwrap();
+        here.send(b"{\"steal\":1}", &[]).unwrap();
+        assert!(receive::<FromData>(&there).is_err());
+        drop(here);
+        assert!(receive::<FromData>(&there).unwrap().is_none());
+    }
+}

@@ -1,0 +1,185 @@
+//! Blackhole routes for the addresses that the director answers for, so that the kernel stays silent.
+//!
+//! The kernel gets a copy of every packet. A virtual or local address is on no interface, so a host
+//! that forwards would send the copy on, or answer with ICMP. A blackhole route makes it drop the
+//! copy without a word.
+//!
+//! Routes of `lvsd` carry a protocol number of their own, and only such routes are removed. One that a
+//! crashed run has left behind is taken over.
+
+use super::say;
+use crate::config::{Config, Forwarding};
+use core::net::IpAddr;
+use lvs_core::addr::Family;
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::process::{Command, Stdio};
+
+/// Marks our routes: `ip route show proto 76`. Nobody else uses it (`/etc/iproute2/rt_protos`).
+const PROTOCOL: &str = "76";
+
+/// The routes that were installed, removed on drop.
+#[derive(Debug, Default)]
+pub(super) struct Blackholes {
+    ours: BTreeSet<IpAddr>,
+}
+
+impl Blackholes {
+    /// Installs a route for each virtual and local address. What cannot be installed is said and
+    /// left: the director works without, as long as the host does not forward.
+    pub(super) fn install(config: &Config) -> Self {
+        let wanted = addresses(config);
+        let mut ours = BTreeSet::new();
+        for family in [Family::V4, Family::V6] {
+            let of_family = wanted.iter().filter(|ip| Family::of(ip) == family).copied();
+            let of_family: BTreeSet<IpAddr> = of_family.collect();
+            if of_family.is_empty() {
+                continue;
+            }
+            match install(family, &of_family) {
+                Ok(installed) => {
+                    report_missing(of_family.difference(&installed));
+                    ours.extend(installed);
+                }
+                Err(error) => say(&format!(
+                    "no blackhole routes for {}: cannot run `ip`: {error}. Where the host forwards \
+                     packets, add them: ip route add blackhole {}",
+                    list(of_family.iter()),
+                    of_family.first().map_or_else(String::new, ToString::to_string),
+                )),
+            }
+        }
+        Self { ours }
+    }
+}
+
+impl Drop for Blackholes {
+    fn drop(&mut self) {
+        for family in [Family::V4, Family::V6] {
+            let lines: String = self
+                .ours
+                .iter()
+                .filter(|ip| Family::of(ip) == family)
+                .map(|ip| format!("route del blackhole {ip} proto {PROTOCOL}\n"))
+                .collect();
+            if lines.is_empty() {
+                continue;
+            }
+            if let Err(error) = batch(family, &lines) {
+                say(&format!("blackhole routes stay behind: cannot run `ip`: {error}"));
+            }
+        }
+    }
+}
+
+/// Virtual addresses, and the local addresses of pools that a service uses.
+fn addresses(config: &Config) -> BTreeSet<IpAddr> {
+    let mut addresses: BTreeSet<IpAddr> =
+        config.services.iter().map(|service| service.address.ip()).collect();
+    for service in config.services.iter().filter(|s| s.forwarding == Forwarding::FullNat) {
+        let pool = service.local_pool.and_then(|index| config.pools.get(index));
+        for range in pool.into_iter().flat_map(|pool| &pool.addresses) {
+            addresses.extend(range.iter());
+        }
+    }
+    addresses
+}
+
+/// Adds what is not there, and returns which of the wanted routes are ours now. Routes that somebody
+/// else has for the same address are neither replaced nor counted.
+fn install(family: Family, wanted: &BTreeSet<IpAddr>) -> io::Result<BTreeSet<IpAddr>> {
+    let lines: String =
+        wanted.iter().map(|ip| format!("route add blackhole {ip} proto {PROTOCOL}\n")).collect();
+    batch(family, &lines)?;
+    let shown = Command::new("ip")
+        .args([option(family), "-o", "route", "show", "table", "main", "proto", PROTOCOL])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()?;
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let present: BTreeSet<IpAddr> = shown.lines().filter_map(blackhole_in).collect();
+    Ok(wanted.intersection(&present).copied().collect())
+}
+
+/// The address of a line such as `blackhole 10.0.0.80` or `blackhole 2001:db8::80 dev lo metric 1024`.
+fn blackhole_in(line: &str) -> Option<IpAddr> {
+    let address = line.strip_prefix("blackhole ")?.split_whitespace().next()?;
+    address.parse().ok()
+}
+
+/// Lets `ip` carry out many commands in one process; a failed one does not stop the others.
+fn batch(family: Family, lines: &str) -> io::Result<()> {
+    let mut child = Command::new("ip")
+        .args([option(family), "-force", "-batch", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let fed = child.stdin.take().map_or(Ok(()), |mut input| input.write_all(lines.as_bytes()));
+    child.wait()?;
+    fed
+}
+
+const fn option(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "-4",
+        Family::V6 => "-6",
+    }
+}
+
+fn report_missing<'a>(missing: impl Iterator<Item = &'a IpAddr>) {
+    let missing = list(missing);
+    if !missing.is_empty() {
+        say(&format!(
+            "no blackhole route of ours for {missing}: CAP_NET_ADMIN is missing, or another route \
+             to it exists (see: ip route show table main)"
+        ));
+    }
+}
+
+/// The first few of many addresses.
+fn list<'a>(addresses: impl Iterator<Item = &'a IpAddr>) -> String {
+    let all: Vec<String> = addresses.map(ToString::to_string).collect();
+    match all.split_at_checked(4) {
+        Some((first, rest)) if !rest.is_empty() => {
+            format!("{} and {} more", first.join(", "), rest.len())
+        }
+        _ => all.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn virtual_addresses_and_used_local_addresses_get_a_route() {
+        let text = "[[port]]\nname = \"a\"\n\
+            [[local_pool]]\nname = \"used\"\naddresses = [\"10.1.0.1-10.1.0.2\"]\n\
+            [[local_pool]]\nname = \"unused\"\naddresses = [\"10.2.0.1\"]\n\
+            [[service]]\naddress = \"10.0.0.80:80\"\nlocal_pool = \"used\"\n\
+            [[service]]\naddress = \"10.0.0.80:443\"\nlocal_pool = \"used\"\n\
+            [[service]]\naddress = \"[2001:db8::80]:80\"\nforwarding = \"nat\"\n";
+        let config = crate::config::parse("test", text).unwrap().config;
+        let expected = ["10.0.0.80", "10.1.0.1", "10.1.0.2", "2001:db8::80"];
+        assert_eq!(addresses(&config), expected.map(|ip| ip.parse().unwrap()).into());
+    }
+
+    #[test]
+    fn routes_are_read_as_ip_shows_them() {
+        assert_eq!(blackhole_in("blackhole 10.0.0.80 "), Some("10.0.0.80".parse().unwrap()));
+        assert_eq!(
+            blackhole_in("blackhole 2001:db8::80 dev lo metric 1024 pref medium"),
+            Some("2001:db8::80".parse().unwrap())
+        );
+        assert_eq!(blackhole_in("10.0.0.0/24 dev eth0"), None);
+        assert_eq!(blackhole_in("blackhole 10.0.0.0/24"), None);
+    }
+
+    #[test]
+    fn a_long_list_is_cut() {
+        let ips: Vec<IpAddr> = (1..=6).map(|n| IpAddr::from([10, 0, 0, n])).collect();
+        assert_eq!(list(ips.iter()), "10.0.0.1, 10.0.0.2, 10.0.0.3, 10.0.0.4 and 2 more");
+        assert_eq!(list(ips.iter().take(1)), "10.0.0.1");
+    }
+}

@@ -1,0 +1,144 @@
+//! The loop of the data process: receive, balance, send, expire, and wait when there is nothing.
+
+use super::message::{Counts, PortCounts};
+use crate::config::{Config, Secrets, SelfOwner, schedulers};
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+use lvs_core::id::WorkerId;
+use lvs_core::io::{Burst, IoError, Lane, PortId, WaitReady};
+use lvs_core::plan::Whole;
+use lvs_core::sched::SchedulerArgs;
+use lvs_core::session::SessionStore;
+use lvs_core::time::Time;
+use lvs_core::verdict::DropReason;
+use lvs_director::{Director, DirectorConfig, Generation, Outputs};
+use lvs_os::clock::monotonic_ns;
+use std::sync::Arc;
+
+/// Sessions looked at for expiry in each round.
+const EXPIRE_BUDGET: u32 = 256;
+/// Longest sleep: a wish of the supervisor is noticed after that at the latest.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
+/// How often counters are reported.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// What the supervisor wishes.
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    /// Report the counters soon.
+    pub(super) report: AtomicBool,
+    /// End after a last report.
+    pub(super) stop: AtomicBool,
+}
+
+/// One director and the names of its ports.
+pub(super) struct Worker<'m> {
+    director: Director<'m, Whole>,
+    names: Vec<String>,
+}
+
+impl<'m> Worker<'m> {
+    /// A director with no session, in this memory.
+    pub(super) fn new(config: &Config, seed: u64, memory: &'m mut [u8]) -> Result<Self, String> {
+        let spec = config
+            .snapshot_spec(schedulers(), SelfOwner::Kernel)
+            .map_err(|error| error.to_string())?;
+        let snapshot = spec.build(None).map_err(|error| error.to_string())?;
+        let mut secrets = Secrets::new(seed);
+        let store =
+            SessionStore::new(config.store_config(secrets.draw()), config.port_plan(), memory)
+                .map_err(|error| error.to_string())?;
+        let isn_key = [secrets.draw(), secrets.draw()];
+        let settings = DirectorConfig { isn_key, ..DirectorConfig::default() };
+        let worker = SchedulerArgs { worker: WorkerId(0), workers: 1 };
+        let generation = Generation::new(Arc::new(snapshot), worker);
+        let names = config.ports.iter().map(|port| port.name.value.clone()).collect();
+        Ok(Self { director: Director::new(settings, store, generation), names })
+    }
+
+    /// Carries packets until `control` says stop, and reports counters every second and at the end.
+    pub(super) fn run<L: WaitReady>(
+        &mut self,
+        lane: &mut L,
+        control: &Control,
+        mut report: impl FnMut(Counts) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let mut burst = Burst::new();
+        let mut out = Outputs::new(lane.port_count());
+        let mut report_at = Time(0);
+        loop {
+            let now = Time(monotonic_ns());
+            let received = self.round(now, lane, &mut burst, &mut out);
+            let stop = control.stop.load(Ordering::Relaxed);
+            let asked = control.report.swap(false, Ordering::Relaxed);
+            if stop || asked || now >= report_at {
+                report_at = now.after(REPORT_EVERY);
+                report(self.counts(lane))?;
+            }
+            if stop {
+                return Ok(());
+            }
+            if received == 0 {
+                self.wait(now, lane)?;
+            }
+        }
+    }
+
+    /// One round over all ports; returns how many packets came.
+    fn round<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        burst: &mut Burst<L::Buf>,
+        out: &mut Outputs<L::Buf>,
+    ) -> usize {
+        let mut received = 0;
+        for port in (0..lane.port_count()).map(PortId) {
+            // A port that is down says so in its counters, and works again when it is up.
+            received += lane.rx_burst(port, burst).unwrap_or(0);
+            self.director.process(now, lane, port, burst, out);
+        }
+        self.director.expire(now, EXPIRE_BUDGET);
+        self.director.tick(now, lane, out);
+        out.flush(lane);
+        received
+    }
+
+    /// Sleeps until a packet comes or the director has something to do.
+    fn wait<L: WaitReady>(&self, now: Time, lane: &mut L) -> Result<(), String> {
+        let due = self.director.next_deadline(now);
+        let until = due.map_or(LONGEST_WAIT, |due| due.since(now).min(LONGEST_WAIT));
+        let micros = u32::try_from(until.as_micros()).unwrap_or(u32::MAX);
+        match lane.wait(micros) {
+            Ok(()) | Err(IoError::LinkDown) => Ok(()),
+            Err(error) => Err(format!("cannot wait for packets: {error}")),
+        }
+    }
+
+    fn counts<L: Lane>(&self, lane: &L) -> Counts {
+        let ports = self.names.iter().zip((0..lane.port_count()).map(PortId));
+        let ports: Vec<PortCounts> = ports
+            .map(|(name, port)| {
+                let stats = lane.stats(port);
+                PortCounts {
+                    name: name.clone(),
+                    rx: stats.rx,
+                    tx: stats.tx,
+                    rx_missed: stats.rx_missed,
+                    rx_truncated: stats.rx_truncated,
+                    tx_rejected: stats.tx_rejected,
+                }
+            })
+            .collect();
+        let dropped = |reason: &DropReason| self.director.counters().dropped(*reason);
+        let drops = DropReason::ALL.iter().filter(|reason| dropped(reason) > 0);
+        Counts {
+            sessions: u64::from(self.director.store().len()),
+            ports_in_use: self.director.store().ports_in_use(),
+            rx: ports.iter().map(|port| port.rx).sum(),
+            tx: ports.iter().map(|port| port.tx).sum(),
+            drops: drops.map(|reason| (reason.id().to_owned(), dropped(reason))).collect(),
+            ports,
+        }
+    }
+}
