@@ -105,7 +105,9 @@ pub fn views(frame: &mut [u8]) -> u64 {
         (tcp.seq(), tcp.option_bytes(), tcp.payload()).hash(&mut seen);
         for at in tcp.options() {
             let edges = match at.option {
-                TcpOption::Sack(blocks) => blocks.fold(0, |seen, (left, right)| seen ^ left ^ right),
+                TcpOption::Sack(blocks) => {
+                    blocks.fold(0, |seen, (left, right)| seen ^ left ^ right)
+                }
                 TcpOption::Timestamps { value, echo } => value ^ echo,
                 _ => 0u32,
             };

@@ -55,14 +55,18 @@ fn judge(run: &Run, note: &str) -> Outcome {
 }
 
 fn fmt() -> Outcome {
+    let unformatted = |run: &Run| {
+        let place = run.last_with("Diff in").unwrap_or_else(|| run.why());
+        Outcome::Failed(format!("run `cargo fmt --all`: {place}"))
+    };
     let run = Cmd::cargo("fmt --all --check").run();
     if !run.ok() {
-        return judge(&run, "");
+        return unformatted(&run);
     }
     for manifest in OUTSIDE.iter().filter(|manifest| root().join(manifest).exists()) {
         let run = Cmd::cargo("fmt --check --manifest-path").arg(manifest).run();
         if !run.ok() {
-            return judge(&run, "");
+            return unformatted(&run);
         }
     }
     Outcome::Passed(String::new())
@@ -178,7 +182,11 @@ fn tests() -> Outcome {
     if Cmd::cargo("nextest --version").works() {
         let run = Cmd::cargo("nextest run --workspace --no-fail-fast").run();
         let summary = run.last_with("Summary").unwrap_or("no summary").to_owned();
-        return judge(&run, &summary);
+        let failed = run.last_with("FAIL [").unwrap_or_default();
+        return match run.ok() {
+            true => Outcome::Passed(summary),
+            false => Outcome::Failed(format!("{summary}; the last one: {failed}")),
+        };
     }
     let run = Cmd::cargo("test --workspace --no-fail-fast --lib --bins --tests").run();
     judge(&run, &total_of_results(&run))
