@@ -50,7 +50,8 @@ const PROBES: [fn(&mut [u8]) -> u64; 11] = [
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _start(frame: *mut u8, len: usize, balancer: *mut Balancer) -> u64 {
     // SAFETY: what the caller promises.
-    let (frame, balancer) = unsafe { (core::slice::from_raw_parts_mut(frame, len), &mut *balancer) };
+    let (frame, balancer) =
+        unsafe { (core::slice::from_raw_parts_mut(frame, len), &mut *balancer) };
     let mut seen = planted(balancer.round(frame));
     for probe in PROBES {
         // The optimiser may not look into a probe from here, nor here from a probe.
