@@ -347,6 +347,8 @@ pub struct SessionStore<'m, P = Whole> {
     plan: P,
     classes: [TimeoutTicks; MAX_CLASSES],
     used_classes: usize,
+    /// Which family the last call of `next_expired` served first; the other one is next.
+    v6_first: bool,
 }
 
 impl<'m, P: PortPlan> SessionStore<'m, P> {
@@ -379,6 +381,7 @@ impl<'m, P: PortPlan> SessionStore<'m, P> {
             plan,
             classes: [TimeoutTicks::default(); MAX_CLASSES],
             used_classes: 1,
+            v6_first: true,
         })
     }
 
@@ -388,15 +391,19 @@ impl<'m, P: PortPlan> SessionStore<'m, P> {
     }
 
     /// Replaces the time-outs of all classes; live sessions follow at once. Classes beyond
-    /// [`MAX_CLASSES`] are ignored, and a session of an unknown class counts as class 0.
+    /// [`MAX_CLASSES`] are ignored, and a session of an unknown class counts as class 0. A session whose
+    /// time-out becomes short by this may expire late by as much as one with a long time-out, until its
+    /// state changes.
     pub fn set_timeouts(&mut self, classes: &[TimeoutTicks]) {
+        let (before, used_before) = (self.classes, self.used_classes);
+        let before = before.get(..used_before).unwrap_or_default();
         for (place, class) in self.classes.iter_mut().zip(classes) {
             *place = *class;
         }
         self.used_classes = classes.len().clamp(1, MAX_CLASSES);
         let used = self.classes.get(..self.used_classes).unwrap_or_default();
-        self.v4.set_classes(used);
-        self.v6.set_classes(used);
+        self.v4.set_classes(before, used);
+        self.v6.set_classes(before, used);
     }
 
     /// Looks up a burst: one answer per probe, in order. Probes beyond `found.len()` are not looked at.
@@ -453,11 +460,11 @@ impl<'m, P: PortPlan> SessionStore<'m, P> {
         }
     }
 
-    /// Opens a session. `translate` is called once, when the local port is known, and gives the numbers
-    /// that translate its packets.
+    /// Opens a session. `translate` is called once, when the local port is known and nothing can fail any
+    /// more, and gives the numbers that translate its packets.
     ///
     /// # Errors
-    /// [`OpenError`]; nothing changed.
+    /// [`OpenError`]; nothing changed, and `translate` was not called.
     pub fn open(
         &mut self,
         now: Tick,
@@ -496,7 +503,8 @@ impl<'m, P: PortPlan> SessionStore<'m, P> {
         }
     }
 
-    /// The handle of a candidate's session.
+    /// The handle of the session in a candidate's slot. No key is compared here: to be asked only about a
+    /// candidate that [`packet`](Self::packet) or a look-up has just confirmed, with no change in between.
     #[must_use]
     pub fn id_of(&self, candidate: Candidate) -> Option<SessionId> {
         let session = if candidate.v6 {
@@ -542,11 +550,19 @@ impl<'m, P: PortPlan> SessionStore<'m, P> {
     /// places that may be looked at and is counted down; `None` when it is used up or nothing is due.
     pub fn next_expired(&mut self, now: Tick, budget: &mut u32) -> Option<SessionId> {
         let classes = self.classes.get(..self.used_classes).unwrap_or_default();
-        if let Some(slot) = self.v4.next_expired(now, classes, budget) {
-            return self.v4.session(slot).map(|session| session.id);
+        // The families take turns at being first, so that neither starves on small budgets.
+        self.v6_first = !self.v6_first;
+        for v6 in [self.v6_first, !self.v6_first] {
+            let due = if v6 {
+                self.v6.next_expired(now, classes, budget).and_then(|slot| self.v6.session(slot))
+            } else {
+                self.v4.next_expired(now, classes, budget).and_then(|slot| self.v4.session(slot))
+            };
+            if let Some(session) = due {
+                return Some(session.id);
+            }
         }
-        let slot = self.v6.next_expired(now, classes, budget)?;
-        self.v6.session(slot).map(|session| session.id)
+        None
     }
 
     /// When [`next_expired`](Self::next_expired) is worth calling next; `None` while there is no session.

@@ -4,7 +4,7 @@
 use super::directory::{Bucket, Directory, buckets_for};
 use super::free::{FreeSlots, Group, RingState};
 use super::layout::{Cold, Line, Quad, Tail, bytes, flag, packets};
-use super::lists::{KINDS, ListId, Lists};
+use super::lists::{CLASSES, KINDS, ListId, Lists};
 use super::tcp::{self, TcpState};
 use super::{
     Candidate, Detail, Flow, Open, OpenError, Opened, Place, Previous, Reserved, Segment, Session,
@@ -24,8 +24,9 @@ use zerocopy::FromBytes;
 const UDP_KIND: u8 = 11;
 /// Time-outs up to this are kept in lists, exact to a tick; longer ones are found by the sweeper.
 const SHORT: u32 = Tick::covering(core::time::Duration::from_secs(10));
-/// The sweeper passes over the whole table in this many ticks (4 s).
-const TURN: u32 = 60;
+/// The sweeper passes over the whole table in this many ticks: 4 s less the two ticks that counting
+/// may add to a time-out.
+const TURN: u32 = 57;
 
 pub(super) struct Table<'m, L> {
     hash: SipHash13,
@@ -38,10 +39,21 @@ pub(super) struct Table<'m, L> {
     sweep_at: usize,
     sweep_owed: u32,
     swept: Tick,
-    /// No long time-out is shorter, so a younger session needs no look at its class.
-    shortest_long: u32,
-    /// Places the sweeper still has to look at closely because time-outs changed.
-    recheck: usize,
+    /// Whether sessions may exist whose time-out became short while they were in no list.
+    strays: bool,
+    /// No session that the sweeper is responsible for has a shorter time-out, so a younger one needs no
+    /// look at its class.
+    shortest_swept: u32,
+    /// The list at which a search for short time-outs goes on.
+    short_at: usize,
+    /// Which of lists and sweeper was served first by the last call; the other one is next.
+    lists_first: bool,
+}
+
+/// Ticks since `last`; 0 when the clock went back, so that nothing expires early.
+const fn idle(now: Tick, last: u32) -> u32 {
+    let ticks = now.since(Tick(last));
+    if ticks > u32::MAX / 2 { 0 } else { ticks }
 }
 
 /// How the memory of a table is divided.
@@ -110,8 +122,10 @@ impl<'m, L: Line> Table<'m, L> {
             sweep_at: 0,
             sweep_owed: 0,
             swept: Tick(0),
-            shortest_long: SHORT,
-            recheck: 0,
+            strays: false,
+            shortest_swept: SHORT,
+            short_at: 0,
+            lists_first: false,
         };
         Some((table, rest))
     }
@@ -289,16 +303,21 @@ impl<'m, L: Line> Table<'m, L> {
         }
     }
 
-    /// Time-outs changed: the sweeper must know the shortest one that it is responsible for.
-    pub(super) fn set_classes(&mut self, classes: &[TimeoutTicks]) {
-        self.shortest_long = classes
+    /// Time-outs changed. Sessions in lists stay there. The sweeper keeps those that it has, until their
+    /// state changes, even if their time-out is short now: appended to a list they would break its order.
+    pub(super) fn set_classes(&mut self, before: &[TimeoutTicks], after: &[TimeoutTicks]) {
+        let mut kinds = (0..CLASSES as u8).flat_map(|c| (0..KINDS as u8).map(move |k| (c, k)));
+        let shortened = |(class, kind): (u8, u8)| {
+            Self::timeout(before, class, kind) > SHORT && Self::timeout(after, class, kind) <= SHORT
+        };
+        self.strays = self.live > 0 && (self.strays || kinds.any(shortened));
+        self.shortest_swept = after
             .iter()
             .flat_map(|ticks| ticks.tcp.iter().chain([&ticks.udp]))
             .copied()
-            .filter(|ticks| *ticks > SHORT)
+            .filter(|ticks| self.strays || *ticks > SHORT)
             .min()
             .unwrap_or(SHORT);
-        self.recheck = if self.live > 0 { self.lines.len() } else { 0 };
     }
 
     pub(super) fn open(
@@ -311,15 +330,13 @@ impl<'m, L: Line> Table<'m, L> {
     ) -> Result<Opened, OpenError> {
         let mut quad = open.quad;
         let slot = self.reserve(open, plan, &mut quad)?;
+        let line = line_of::<L>(now, open, &quad).ok_or(OpenError::Family);
+        let line = line.and_then(|line| self.publish(slot, &line).map(|()| line));
+        let mut line = line.inspect_err(|_| self.free.unpop(slot))?;
+        // Nothing fails from here on.
         let reserved = Reserved { quad, previous: self.previous(slot) };
-        self.write(slot, now, open, &quad, translate(&reserved));
-        if let Err(error) = self.publish(slot, matches!(open.place, Place::General)) {
-            if let Some(line) = self.lines.get_mut(slot as usize) {
-                line.tail_mut().flags = 0;
-            }
-            self.free.unpop(slot);
-            return Err(error);
-        }
+        set_translation(line.tail_mut(), translate(&reserved));
+        self.write(slot, line, now, open.class);
         self.live = self.live.wrapping_add(1);
         self.relist(slot, open.state, classes);
         Ok(Opened { id: self.id(slot), quad })
@@ -366,41 +383,28 @@ impl<'m, L: Line> Table<'m, L> {
         })
     }
 
-    fn write(&mut self, slot: u32, now: Tick, open: &Open<'_>, quad: &Quad, t: Translation) {
-        let (Some(line), Some(cold)) =
+    fn write(&mut self, slot: u32, line: L, now: Tick, class: TimeoutClass) {
+        let (Some(place), Some(cold)) =
             (self.lines.get_mut(slot as usize), self.cold.get_mut(slot as usize))
         else {
             return;
         };
-        *line = L::default();
-        line.set_quad(quad);
-        let tail = line.tail_mut();
-        tail.l4_delta = t.l4_delta;
-        tail.ip_delta = t.ip_delta;
-        tail.seq_delta = t.seq_delta;
-        tail.ack_delta = t.ack_delta;
-        tail.last_seen = now.0;
-        tail.set_kind(quad.proto, open.state.index() as u8);
-        tail.flags = flag::LIVE
-            | if open.plain { flag::PLAIN } else { 0 }
-            | if matches!(open.place, Place::General) { flag::TWO_KEYS } else { 0 };
-        tail.hop_in = open.hop_in.0;
-        tail.hop_out = open.hop_out.0;
-        tail.server = open.server.0;
+        *place = line;
         *cold = Cold {
             generation: cold.generation,
             opened: now.0,
-            class: open.class.0,
+            // There is a list for each class that is known, and none for others.
+            class: if usize::from(class.0) < CLASSES { class.0 } else { 0 },
             ..Cold::default()
         };
     }
 
-    /// Enters the keys: all or none.
-    fn publish(&mut self, slot: u32, two_keys: bool) -> Result<(), OpenError> {
-        let line = self.lines.get(slot as usize).ok_or(OpenError::Full)?;
+    /// Enters the keys of a line that is to be written: all or none.
+    fn publish(&mut self, slot: u32, line: &L) -> Result<(), OpenError> {
         let inbound = line.tuple(Direction::Inbound);
         let reply = line.tuple(Direction::Return);
-        if self.find_other(&inbound, slot) || (two_keys && self.find_other(&reply, slot)) {
+        let two_keys = line.tail().has(flag::TWO_KEYS);
+        if self.find(&inbound).is_some() || (two_keys && self.find(&reply).is_some()) {
             return Err(OpenError::Taken);
         }
         let hash = L::hash(&self.hash, &inbound);
@@ -413,11 +417,6 @@ impl<'m, L: Line> Table<'m, L> {
             }
         }
         Ok(())
-    }
-
-    /// Whether another session already has this tuple.
-    fn find_other(&self, tuple: &L::Tuple, slot: u32) -> bool {
-        self.find(tuple).is_some_and(|other| other.slot != slot)
     }
 
     /// Ends a session and frees its slot and port; its last state is returned.
@@ -524,28 +523,38 @@ impl<'m, L: Line> Table<'m, L> {
     }
 
     /// The next session whose time has passed, looking at no more than `budget` places. Budget is used up
-    /// by what it looks at; call again until `None`.
+    /// by what it looks at; call again until `None`. Lists and sweeper take turns at being first, so that
+    /// neither starves on small budgets.
     pub(super) fn next_expired(
         &mut self,
         now: Tick,
         classes: &[TimeoutTicks],
         budget: &mut u32,
     ) -> Option<u32> {
-        self.next_short(now, classes, budget).or_else(|| self.next_long(now, classes, budget))
+        self.lists_first = !self.lists_first;
+        if self.lists_first {
+            self.next_short(now, classes, budget).or_else(|| self.next_long(now, classes, budget))
+        } else {
+            self.next_long(now, classes, budget).or_else(|| self.next_short(now, classes, budget))
+        }
     }
 
-    fn next_short(&self, now: Tick, classes: &[TimeoutTicks], budget: &mut u32) -> Option<u32> {
-        let mut from = 0;
-        while let Some((at, id)) = self.lists.next_busy(from) {
-            *budget = budget.checked_sub(1)?;
-            let slot = self.lists.oldest(id)?;
-            let tail = self.lines.get(slot as usize)?.tail();
-            if now.since(Tick(tail.last_seen)) >= Self::timeout(classes, id.class, id.kind) {
-                return Some(slot);
-            }
-            from = at.wrapping_add(1);
-            if from >= KINDS.wrapping_mul(super::lists::CLASSES) {
-                break;
+    /// Looks at the oldest session of each list, once round from where an earlier call ended.
+    fn next_short(&mut self, now: Tick, classes: &[TimeoutTicks], budget: &mut u32) -> Option<u32> {
+        let start = self.short_at;
+        for (from, end) in [(start, KINDS.wrapping_mul(CLASSES)), (0, start)] {
+            self.short_at = from;
+            while let Some((at, id)) = self.lists.next_busy(self.short_at)
+                && at < end
+            {
+                *budget = budget.checked_sub(1)?;
+                self.short_at = at;
+                let slot = self.lists.oldest(id)?;
+                let last_seen = self.lines.get(slot as usize)?.tail().last_seen;
+                if idle(now, last_seen) >= Self::timeout(classes, id.class, id.kind) {
+                    return Some(slot);
+                }
+                self.short_at = at.wrapping_add(1);
             }
         }
         None
@@ -559,32 +568,23 @@ impl<'m, L: Line> Table<'m, L> {
             let at = self.sweep_at;
             let next = at.wrapping_add(1);
             self.sweep_at = if next >= self.lines.len() { 0 } else { next };
-            let closely = self.recheck > 0;
-            self.recheck = self.recheck.saturating_sub(1);
             let tail = self.lines.get(at)?.tail();
             if !tail.has(flag::LIVE) || tail.has(flag::LISTED) {
                 continue;
             }
-            let idle = now.since(Tick(tail.last_seen));
-            if idle < self.shortest_long && !closely {
+            let idle = idle(now, tail.last_seen);
+            if idle < self.shortest_swept {
                 continue;
             }
             let class = self.cold.get(at)?.class;
-            let (kind, slot) = (Self::kind_of(tail), u32::try_from(at).ok()?);
-            let timeout = Self::timeout(classes, class, kind);
-            if idle >= timeout {
-                return Some(slot);
-            }
-            if timeout <= SHORT {
-                // A long time-out has become short: from here on the list watches the session.
-                self.lines.get_mut(at)?.tail_mut().flags |= flag::LISTED;
-                self.lists.append(ListId { class, kind }, slot, self.cold);
+            if idle >= Self::timeout(classes, class, Self::kind_of(tail)) {
+                return u32::try_from(at).ok();
             }
         }
         None
     }
 
-    /// Every tick the sweeper owes a sixtieth of the table.
+    /// Every tick the sweeper owes its share of the table.
     fn owe(&mut self, now: Tick) {
         let passed = now.since(self.swept);
         if passed == 0 {
@@ -608,7 +608,7 @@ impl<'m, L: Line> Table<'m, L> {
         most: u32,
         mut each: impl FnMut(&Session),
     ) -> Option<u32> {
-        let end = (cursor as usize).saturating_add(most as usize).min(self.lines.len());
+        let end = (cursor as usize).saturating_add(most.max(1) as usize).min(self.lines.len());
         for slot in cursor as usize..end {
             if let Some(session) = u32::try_from(slot).ok().and_then(|slot| self.session(slot)) {
                 each(&session);
@@ -618,6 +618,24 @@ impl<'m, L: Line> Table<'m, L> {
     }
 }
 
+/// The line of a session to open, without its translation; `None` when the families differ.
+fn line_of<L: Line>(now: Tick, open: &Open<'_>, quad: &Quad) -> Option<L> {
+    let mut line = L::default();
+    if !line.set_quad(quad) {
+        return None;
+    }
+    let tail = line.tail_mut();
+    tail.last_seen = now.0;
+    tail.set_kind(quad.proto, open.state.index() as u8);
+    tail.flags = flag::LIVE
+        | if open.plain { flag::PLAIN } else { 0 }
+        | if matches!(open.place, Place::General) { flag::TWO_KEYS } else { 0 };
+    tail.hop_in = open.hop_in.0;
+    tail.hop_out = open.hop_out.0;
+    tail.server = open.server.0;
+    Some(line)
+}
+
 const fn translation_of(tail: &Tail) -> Translation {
     Translation {
         l4_delta: tail.l4_delta,
@@ -625,4 +643,11 @@ const fn translation_of(tail: &Tail) -> Translation {
         seq_delta: tail.seq_delta,
         ack_delta: tail.ack_delta,
     }
+}
+
+const fn set_translation(tail: &mut Tail, translation: Translation) {
+    tail.l4_delta = translation.l4_delta;
+    tail.ip_delta = translation.ip_delta;
+    tail.seq_delta = translation.seq_delta;
+    tail.ack_delta = translation.ack_delta;
 }
