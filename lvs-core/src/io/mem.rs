@@ -3,7 +3,7 @@
 //! [`MemLane`] is strict where a device is: a packet that its capabilities do not cover is rejected
 //! and counted, receive stalls while too many packets are held, fresh bytes are filled with
 //! [`JUNK`], and `alloc` runs dry. One `MemLane` is what one worker sees; a device with several
-//! queues is several lanes whose owner chooses the lane to [`inject`](MemLane::inject) into.
+//! queues is a [`MemNic`].
 //!
 //! ```
 //! use lvs_core::addr::MacAddr;
@@ -24,8 +24,10 @@
 extern crate alloc;
 
 mod buf;
+mod nic;
 
 pub use buf::{JUNK, MemBuf, MemMeta};
+pub use nic::{MemNic, RSS_KEY, toeplitz};
 
 use super::{Burst, Caps, GsoCaps, IoError, L4Csum, Lane, PortId, PortInfo, PortStats, Rss};
 use super::{PacketBuf, WaitReady};
