@@ -1,9 +1,10 @@
 //! Neighbour solicitation and advertisement (RFC 4861), read and checked.
 
+pub use super::ndp_frame::NdpFrame;
+
 use super::error::{Fault, Layer, Malformed};
 use super::icmpv6::{Icmpv6, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION};
 use super::ipv6::{HEADER_LEN as IP_HEADER_LEN, Ipv6};
-use super::ndp_frame::NdpFrame;
 use super::{PROTOCOL_ICMPV6, ipv6_ext};
 use crate::addr::MacAddr;
 use crate::checksum::{AddrPair, verify_icmpv6};
