@@ -17,8 +17,9 @@ use lvs_core::plan::PortPlan;
 use lvs_core::snapshot::{Interface, NextHop, SelfOwner};
 use lvs_core::time::Time;
 use lvs_core::verdict::{Absorbed, DropReason, Verdict};
+use lvs_core::wire::NdpFrame;
 use lvs_core::wire::arp::{Arp, ArpOperation};
-use lvs_core::wire::ndp::{Ndp, NdpFrame, NdpKind};
+use lvs_core::wire::ndp::{Ndp, NdpKind};
 
 /// Whether the director speaks for an address on a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
