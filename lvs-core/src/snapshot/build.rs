@@ -1,6 +1,6 @@
 //! From a specification to a snapshot: checks, and numbers that stay over generations.
 
-use super::{Interface, LocalPool, Role, ServiceSpec, Snapshot, SnapshotError, SnapshotSpec};
+use super::{LocalPool, PoolSpec, Role, ServiceSpec, Snapshot, SnapshotError, SnapshotSpec};
 use crate::addr::{Family, Prefix, RealAddr};
 use crate::id::{LocalId, PoolId, ServerId, ServiceId, TimeoutClass};
 use crate::io::PortId;
@@ -9,6 +9,7 @@ use crate::service::{Forwarding, RealServer, ServerState, ServiceKey, VirtualSer
 use crate::session::{LocalSource, MAX_CLASSES};
 use crate::timeouts::Timeouts;
 use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -24,19 +25,22 @@ impl SnapshotSpec {
     /// The first [`SnapshotError`] found.
     pub fn build(self, previous: Option<&Snapshot>) -> Result<Snapshot, SnapshotError> {
         let routes = self.routes()?;
-        let (locals_v4, locals_v6) = self.locals(previous)?;
+        let others = self.other_addresses();
+        let (locals_v4, locals_v6) = self.locals(previous, &others)?;
         let pools = self.pools(&locals_v4, &locals_v6);
         let timeouts = self.timeouts(previous)?;
         let mut numbering = Numbering::new(previous);
-        let mut by_key: Vec<(ServiceKey, ServiceId)> = Vec::new();
+        let mut by_key: BTreeMap<ServiceKey, ServiceId> = BTreeMap::new();
         for spec in &self.services {
             self.check_service(spec, &pools)?;
-            if by_key.iter().any(|(key, _)| *key == spec.key) {
+            if by_key.contains_key(&spec.key) {
                 return Err(SnapshotError::ServiceTwice(spec.key));
             }
-            by_key.push((spec.key, numbering.add(spec, &timeouts)?));
+            by_key.insert(spec.key, numbering.add(spec, &timeouts)?);
         }
-        let roles = self.roles(&locals_v4, &locals_v6);
+        let by_key: Vec<_> = by_key.into_iter().collect();
+        let roles: Vec<_> =
+            self.roles(locals_v4.iter().chain(&locals_v6), &others).into_iter().collect();
         Ok(Snapshot {
             generation: previous.map_or(1, |old| old.generation.wrapping_add(1)),
             services: numbering.services.into(),
@@ -87,17 +91,18 @@ impl SnapshotSpec {
     fn locals(
         &self,
         previous: Option<&Snapshot>,
+        others: &BTreeSet<IpAddr>,
     ) -> Result<(Vec<LocalSource>, Vec<LocalSource>), SnapshotError> {
         let old = |family| previous.map_or_else(Vec::new, |old| old.locals(family).to_vec());
         let (mut v4, mut v6) = (old(Family::V4), old(Family::V6));
-        let mut seen: Vec<IpAddr> = Vec::new();
+        let known: BTreeSet<IpAddr> = v4.iter().chain(&v6).map(|source| source.ip).collect();
+        let mut seen = BTreeSet::new();
         for ip in self.pools.iter().flat_map(|pool| &pool.addresses) {
-            if seen.contains(ip) || self.is_used_otherwise(ip) {
+            if !seen.insert(*ip) || others.contains(ip) {
                 return Err(SnapshotError::LocalClash(*ip));
             }
-            seen.push(*ip);
-            let list = if ip.is_ipv4() { &mut v4 } else { &mut v6 };
-            if !list.iter().any(|source| source.ip == *ip) {
+            if !known.contains(ip) {
+                let list = if ip.is_ipv4() { &mut v4 } else { &mut v6 };
                 let id = u16::try_from(list.len()).map_err(|_| SnapshotError::TooMany)?;
                 list.push(LocalSource { id: LocalId(id), ip: *ip });
             }
@@ -105,48 +110,61 @@ impl SnapshotSpec {
         Ok((v4, v6))
     }
 
-    fn is_used_otherwise(&self, ip: &IpAddr) -> bool {
-        let own = |interface: &Interface| interface.addresses.iter().any(|(own, _)| own == ip);
-        self.interfaces.iter().any(own)
-            || self.services.iter().any(|service| {
-                service.key.addr.ip() == *ip
-                    || service.servers.iter().any(|server| server.addr.ip() == *ip)
-            })
+    /// Every address that is something else than a local one: own, service, server.
+    fn other_addresses(&self) -> BTreeSet<IpAddr> {
+        let own = self.interfaces.iter().flat_map(|interface| &interface.addresses);
+        let services = self.services.iter().flat_map(|service| {
+            let servers = service.servers.iter().map(|server| server.addr.ip());
+            servers.chain([service.key.addr.ip()])
+        });
+        own.map(|(ip, _)| *ip).chain(services).collect()
     }
 
     fn pools(&self, v4: &[LocalSource], v6: &[LocalSource]) -> Box<[LocalPool]> {
-        let members = |list: &[LocalSource], wanted: &[IpAddr]| {
-            wanted
-                .iter()
-                .filter_map(|ip| list.iter().find(|source| source.ip == *ip).copied())
-                .collect()
+        let by_ip: BTreeMap<IpAddr, LocalSource> =
+            v4.iter().chain(v6).map(|source| (source.ip, *source)).collect();
+        let members = |pool: &PoolSpec, v4: bool| {
+            let wanted = pool.addresses.iter().filter(|ip| ip.is_ipv4() == v4);
+            wanted.filter_map(|ip| by_ip.get(ip).copied()).collect()
         };
-        self.pools
-            .iter()
-            .map(|pool| LocalPool {
-                v4: members(v4, &pool.addresses),
-                v6: members(v6, &pool.addresses),
-            })
-            .collect()
+        let split = |pool| LocalPool { v4: members(pool, true), v6: members(pool, false) };
+        self.pools.iter().map(split).collect()
     }
 
     /// Distinct time-outs. Those of the previous generation keep their class, because sessions carry
-    /// it; class 0 exists even without a service.
+    /// it. When all classes are taken, one that no service has any more is given away, best one that
+    /// was already unused before; sessions that still carry it follow its new time-outs. Class 0 exists
+    /// even without a service.
     fn timeouts(&self, previous: Option<&Snapshot>) -> Result<Vec<Timeouts>, SnapshotError> {
         let mut distinct = previous.map_or_else(Vec::new, |old| old.timeouts.to_vec());
+        let mut wanted: Vec<Timeouts> = Vec::new();
         for service in &self.services {
-            if !distinct.contains(&service.timeouts) {
-                distinct.push(service.timeouts);
+            if !wanted.contains(&service.timeouts) {
+                wanted.push(service.timeouts);
             }
+        }
+        let used_before: BTreeSet<usize> = previous
+            .into_iter()
+            .flat_map(Snapshot::services)
+            .map(|service| service.timeouts.index())
+            .collect();
+        for timeouts in &wanted {
+            if distinct.contains(timeouts) {
+                continue;
+            }
+            if distinct.len() < MAX_CLASSES {
+                distinct.push(*timeouts);
+                continue;
+            }
+            let unused = distinct.iter().enumerate().filter(|(_, have)| !wanted.contains(have));
+            let best = unused.map(|(class, _)| class).min_by_key(|at| used_before.contains(at));
+            let place = best.and_then(|class| distinct.get_mut(class));
+            *place.ok_or(SnapshotError::TooManyTimeouts)? = *timeouts;
         }
         if distinct.is_empty() {
             distinct.push(Timeouts::default());
         }
-        if distinct.len() > MAX_CLASSES {
-            Err(SnapshotError::TooManyTimeouts)
-        } else {
-            Ok(distinct)
-        }
+        Ok(distinct)
     }
 
     fn check_service(&self, spec: &ServiceSpec, pools: &[LocalPool]) -> Result<(), SnapshotError> {
@@ -158,40 +176,36 @@ impl SnapshotSpec {
                 return Err(SnapshotError::PoolFamily(spec.key));
             }
         }
-        let mut seen: Vec<RealAddr> = Vec::new();
+        let mut seen = BTreeSet::new();
         for server in &spec.servers {
             if Family::of(&server.addr.ip()) != family {
                 return Err(SnapshotError::ServerFamily(server.addr));
             }
-            if seen.contains(&server.addr) {
+            if !seen.insert(server.addr) {
                 return Err(SnapshotError::ServerTwice(server.addr));
             }
-            seen.push(server.addr);
         }
         Ok(())
     }
 
-    fn roles(&self, v4: &[LocalSource], v6: &[LocalSource]) -> Vec<(IpAddr, Role)> {
-        let mut roles: Vec<(IpAddr, Role)> = Vec::new();
-        let mut set = |ip: IpAddr, change: &dyn Fn(&mut Role)| {
-            if let Some((_, role)) = roles.iter_mut().find(|(have, _)| *have == ip) {
-                change(role);
-            } else {
-                let mut role = Role::default();
-                change(&mut role);
-                roles.push((ip, role));
-            }
-        };
+    /// What each address is. A local address that has left its pool still takes replies, unless it has
+    /// become something else.
+    fn roles<'a>(
+        &self,
+        locals: impl Iterator<Item = &'a LocalSource>,
+        others: &BTreeSet<IpAddr>,
+    ) -> BTreeMap<IpAddr, Role> {
+        let mut roles: BTreeMap<IpAddr, Role> = BTreeMap::new();
         for interface in &self.interfaces {
             for (ip, _) in &interface.addresses {
-                set(*ip, &|role| role.own = Some(interface.port));
+                roles.entry(*ip).or_default().own = Some(interface.port);
             }
         }
         for service in &self.services {
-            set(service.key.addr.ip(), &|role| role.virt = true);
+            roles.entry(service.key.addr.ip()).or_default().virt = true;
         }
-        for source in v4.iter().chain(v6) {
-            set(source.ip, &|role| role.local = Some(source.id));
+        for source in locals.filter(|source| !others.contains(&source.ip)) {
+            roles.entry(source.ip).or_default().local = Some(source.id);
         }
         roles
     }
@@ -201,19 +215,26 @@ impl SnapshotSpec {
 struct Numbering {
     services: Vec<Option<VirtualService>>,
     servers: Vec<Option<RealServer>>,
-    old: Vec<(ServiceKey, ServiceId)>,
+    old: BTreeMap<ServiceKey, ServiceId>,
+    known: BTreeMap<(ServiceId, RealAddr), ServerId>,
 }
 
 impl Numbering {
     fn new(previous: Option<&Snapshot>) -> Self {
         let Some(old) = previous else {
-            return Self { services: Vec::new(), servers: Vec::new(), old: Vec::new() };
+            return Self {
+                services: Vec::new(),
+                servers: Vec::new(),
+                old: BTreeMap::new(),
+                known: BTreeMap::new(),
+            };
         };
         let retired = |server: &RealServer| RealServer { state: ServerState::Removed, ..*server };
         Self {
             services: vec![None; old.services.len()],
             servers: old.servers.iter().map(|entry| entry.as_ref().map(retired)).collect(),
             old: old.services().map(|service| (service.key, service.id)).collect(),
+            known: old.servers().map(|server| ((server.service, server.addr), server.id)).collect(),
         }
     }
 
@@ -261,7 +282,7 @@ impl Numbering {
     }
 
     fn service_id(&mut self, key: &ServiceKey) -> Result<ServiceId, SnapshotError> {
-        if let Some((_, id)) = self.old.iter().find(|(have, _)| have == key) {
+        if let Some(id) = self.old.get(key) {
             return Ok(*id);
         }
         // A new service takes a new number: sessions of a removed one may still carry the old number
@@ -276,10 +297,8 @@ impl Numbering {
         service: ServiceId,
         addr: &RealAddr,
     ) -> Result<ServerId, SnapshotError> {
-        let known = self.servers.iter().flatten();
-        let mut known = known.filter(|server| server.service == service && server.addr == *addr);
-        if let Some(server) = known.next() {
-            return Ok(server.id);
+        if let Some(id) = self.known.get(&(service, *addr)) {
+            return Ok(*id);
         }
         let id = u16::try_from(self.servers.len()).map_err(|_| SnapshotError::TooMany)?;
         self.servers.push(None);

@@ -149,7 +149,7 @@ pub enum SnapshotError {
     LocalClash(IpAddr),
     /// More than 65 536 services, servers or local addresses.
     TooMany,
-    /// More distinct time-outs than [`crate::session::MAX_CLASSES`].
+    /// More distinct time-outs at once than [`crate::session::MAX_CLASSES`].
     TooManyTimeouts,
 }
 
