@@ -17,3 +17,8 @@ pub mod run;
 
 pub use cli::main;
 pub use exit::Exit;
+
+/// The loop in the project's README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct ReadmeExample;
