@@ -163,10 +163,12 @@ impl Running {
     fn start(space: &Space, scratch: &Scratch) -> Self {
         let config = scratch.file("lvsd.toml", CONFIG);
         let status = scratch.path("status.json");
+        let said = fs::File::create(scratch.path("stderr")).expect("writable");
         let child = space
             .command(env!("CARGO_BIN_EXE_lvsd"))
             .args([Path::new("run"), Path::new("--config"), &config])
             .args([Path::new("--status"), &status])
+            .stderr(said)
             .die_with_parent(Signal::Kill)
             .spawn()
             .expect("the binary starts");
@@ -307,13 +309,21 @@ fn the_data_process_ends_with_its_supervisor_and_the_next_run_takes_its_routes_o
 }
 
 #[test]
-fn a_route_of_somebody_else_is_left_alone() {
+fn a_route_of_somebody_else_is_left_alone_and_mentioned_where_it_is_no_blackhole() {
     in_namespaces(|space| {
         space.shell("ip route add blackhole 10.77.0.80").expect("root here");
+        space.shell("ip route add 10.77.0.100/32 dev d0").expect("root here");
         let scratch = Scratch::new("foreign", space);
         let running = Running::start(space, &scratch);
         assert_eq!(running.stop(Signal::Terminate).0.code(), Some(0));
         assert_eq!(space.blackholes(), ["10.77.0.80"]);
+        let said = fs::read_to_string(scratch.path("stderr")).expect("kept");
+        let mentioned: Vec<_> =
+            said.lines().filter(|line| line.contains("no blackhole route")).collect();
+        assert_eq!(mentioned.len(), 1, "{said}");
+        assert!(mentioned[0].contains("route for 10.77.0.100: "), "{said}");
+        let routes = space.shell("ip route show 10.77.0.100").expect("ip works");
+        assert!(routes.contains("dev d0"), "{routes}");
     });
 }
 

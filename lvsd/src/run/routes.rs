@@ -37,8 +37,9 @@ impl Blackholes {
                 continue;
             }
             match install(family, &of_family) {
-                Ok(installed) => {
-                    report_missing(of_family.difference(&installed));
+                Ok(Present { ours: installed, others }) => {
+                    let there = &installed | &others;
+                    report_missing(of_family.difference(&there));
                     ours.extend(installed);
                 }
                 Err(error) => say(&format!(
@@ -85,26 +86,56 @@ fn addresses(config: &Config) -> BTreeSet<IpAddr> {
     addresses
 }
 
-/// Adds what is not there, and returns which of the wanted routes are ours now. Routes that somebody
-/// else has for the same address are neither replaced nor counted.
-fn install(family: Family, wanted: &BTreeSet<IpAddr>) -> io::Result<BTreeSet<IpAddr>> {
+/// What there is of the wanted routes.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Present {
+    /// With our protocol number: to be removed at the end.
+    ours: BTreeSet<IpAddr>,
+    /// Made by somebody else, which serves as well and is left alone.
+    others: BTreeSet<IpAddr>,
+}
+
+/// Adds what is not there, and returns what is there then. A route of another kind that somebody has
+/// for the same address is not replaced; the address is then in neither set.
+fn install(family: Family, wanted: &BTreeSet<IpAddr>) -> io::Result<Present> {
     let lines: String =
         wanted.iter().map(|ip| format!("route add blackhole {ip} proto {PROTOCOL}\n")).collect();
-    batch(family, &lines)?;
+    // What exists first: a second route beside somebody else's would only differ in its metric.
+    let before = present(family, wanted)?;
+    if before.ours.len() + before.others.len() < wanted.len() {
+        batch(family, &lines)?;
+    }
+    present(family, wanted)
+}
+
+fn present(family: Family, wanted: &BTreeSet<IpAddr>) -> io::Result<Present> {
     let shown = Command::new("ip")
-        .args([option(family), "-o", "route", "show", "table", "main", "proto", PROTOCOL])
+        .args([option(family), "-o", "route", "show", "table", "main", "type", "blackhole"])
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .output()?;
-    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
-    let present: BTreeSet<IpAddr> = shown.lines().filter_map(blackhole_in).collect();
-    Ok(wanted.intersection(&present).copied().collect())
+    let mut present = Present::default();
+    for line in String::from_utf8_lossy(&shown.stdout).lines() {
+        let Some((ip, ours)) = blackhole_in(line).filter(|(ip, _)| wanted.contains(ip)) else {
+            continue;
+        };
+        if ours {
+            present.ours.insert(ip)
+        } else {
+            present.others.insert(ip)
+        };
+    }
+    present.others.retain(|ip| !present.ours.contains(ip));
+    Ok(present)
 }
 
-/// The address of a line such as `blackhole 10.0.0.80` or `blackhole 2001:db8::80 dev lo metric 1024`.
-fn blackhole_in(line: &str) -> Option<IpAddr> {
-    let address = line.strip_prefix("blackhole ")?.split_whitespace().next()?;
-    address.parse().ok()
+/// The address of a line such as `blackhole 10.0.0.80 proto 76` or
+/// `blackhole 2001:db8::80 dev lo proto 3 metric 1024`, and whether the route is ours.
+fn blackhole_in(line: &str) -> Option<(IpAddr, bool)> {
+    let mut words = line.strip_prefix("blackhole ")?.split_whitespace();
+    let address = words.next()?.parse().ok()?;
+    let protocol = words.skip_while(|word| *word != "proto").nth(1);
+    Some((address, protocol == Some(PROTOCOL)))
 }
 
 /// Lets `ip` carry out many commands in one process; a failed one does not stop the others.
@@ -131,8 +162,8 @@ fn report_missing<'a>(missing: impl Iterator<Item = &'a IpAddr>) {
     let missing = list(missing);
     if !missing.is_empty() {
         say(&format!(
-            "no blackhole route of ours for {missing}: CAP_NET_ADMIN is missing, or another route \
-             to it exists (see: ip route show table main)"
+            "no blackhole route for {missing}: CAP_NET_ADMIN is missing, or another route to it \
+             exists (see: ip route show table main)"
         ));
     }
 }
@@ -167,11 +198,18 @@ mod tests {
 
     #[test]
     fn routes_are_read_as_ip_shows_them() {
-        assert_eq!(blackhole_in("blackhole 10.0.0.80 "), Some("10.0.0.80".parse().unwrap()));
-        assert_eq!(
-            blackhole_in("blackhole 2001:db8::80 dev lo metric 1024 pref medium"),
-            Some("2001:db8::80".parse().unwrap())
-        );
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        for (line, read) in [
+            ("blackhole 10.0.0.80 proto 76 ", (ip("10.0.0.80"), true)),
+            ("blackhole 10.0.0.80 ", (ip("10.0.0.80"), false)),
+            (
+                "blackhole 2001:db8::80 dev lo proto 76 metric 1024 pref medium",
+                (ip("2001:db8::80"), true),
+            ),
+            ("blackhole 2001:db8::80 dev lo proto 3 metric 1024", (ip("2001:db8::80"), false)),
+        ] {
+            assert_eq!(blackhole_in(line), Some(read), "{line}");
+        }
         assert_eq!(blackhole_in("10.0.0.0/24 dev eth0"), None);
         assert_eq!(blackhole_in("blackhole 10.0.0.0/24"), None);
     }
