@@ -143,9 +143,9 @@ impl<P: PortPlan> Director<'_, P> {
         let mut ahead = None;
         if inbound {
             self.renew_isn(now, passage, &packet.headers.transport);
-            ahead = self.inbound_edits(lane, &mut packet, passage)?;
+            ahead = self.inbound_edits(now, lane, &mut packet, passage)?;
         } else {
-            self.fits(lane, &packet, flow.hop, 0)?;
+            self.fits(now, lane, &packet, flow.hop, 0)?;
         }
         let Some(flow) = self.store.packet(flow.candidate, tuple, now.tick(), segment) else {
             return Err(DropReason::NoSession);
@@ -189,13 +189,14 @@ impl<P: PortPlan> Director<'_, P> {
     /// of the director's own that goes ahead.
     fn inbound_edits<L: Lane>(
         &mut self,
+        now: Time,
         lane: &mut L,
         packet: &mut Packet<L::Buf>,
         passage: &Passage,
     ) -> Result<Option<Packet<L::Buf>>, DropReason> {
         let hop = passage.flow.hop;
         let Some(toa) = passage.policy.toa else {
-            self.fits(lane, packet, hop, 0)?;
+            self.fits(now, lane, packet, hop, 0)?;
             self.drop_syn_timestamps(packet, passage.policy.strip_timestamps);
             return Ok(None);
         };
@@ -204,10 +205,10 @@ impl<P: PortPlan> Director<'_, P> {
             .as_ref()
             .is_some_and(|detail| carries(&toa, detail, &packet.headers.transport));
         let growth = if wanted { growth(&passage.flow.quad) } else { 0 };
-        let port = match self.fits(lane, packet, hop, growth) {
+        let port = match self.fits(now, lane, packet, hop, growth) {
             Ok(port) => port,
             // Too large only with the option: the ladder for "no room" decides.
-            Err(_) if wanted => self.fits(lane, packet, hop, 0)?,
+            Err(_) if wanted => self.fits(now, lane, packet, hop, 0)?,
             Err(reason) => return Err(reason),
         };
         self.strip_forged(packet, &toa);

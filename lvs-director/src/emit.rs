@@ -18,12 +18,16 @@ impl<P: PortPlan> Director<'_, P> {
     /// headers will gain.
     pub(crate) fn fits<L: Lane>(
         &self,
+        now: Time,
         lane: &L,
         packet: &Packet<L::Buf>,
         hop: HopId,
         growth: u16,
     ) -> Result<PortId, DropReason> {
         let Some(way) = self.neighbours.hop(hop) else { return Err(DropReason::NoRoute) };
+        if self.neighbours.is_down(hop, now) {
+            return Err(DropReason::NeighbourFailed);
+        }
         let caps = lane.caps(way.port);
         let mtu = u32::from(self.mtu(lane, way.port));
         let headers = &packet.headers;

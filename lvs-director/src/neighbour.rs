@@ -260,6 +260,13 @@ impl Neighbours {
         }
     }
 
+    /// Whether a next hop has just failed, so that nothing can be sent to it now.
+    pub(crate) fn is_down(&self, id: HopId, now: Time) -> bool {
+        self.entries.get(id.index()).is_none_or(|entry| {
+            entry.state == HopState::Failed && now.0 < entry.asked.0.saturating_add(ASK_EVERY)
+        })
+    }
+
     /// Where a next hop is.
     pub(crate) fn hop(&self, id: HopId) -> Option<NextHop> {
         let entry = self.entries.get(id.index()).filter(|e| e.state != HopState::Unused)?;

@@ -83,9 +83,9 @@ impl<P: PortPlan> Director<'_, P> {
         let quad = quad_of(tuple, &chosen);
         let syn_toa = wanted.toa.filter(|toa| toa.placement.syn && flags.is_some());
         let growth = if syn_toa.is_some() { growth(&quad) } else { 0 };
-        let fits = self.fits(lane, &packet, chosen.hop_in, growth);
+        let fits = self.fits(now, lane, &packet, chosen.hop_in, growth);
         // Without room for the option in the SYN, later segments carry it, or the policy drops it.
-        let port = fits.or_else(|_| self.fits(lane, &packet, chosen.hop_in, 0))?;
+        let port = fits.or_else(|_| self.fits(now, lane, &packet, chosen.hop_in, 0))?;
         if let Some(toa) = wanted.toa {
             self.strip_forged(&mut packet, &toa);
         }

@@ -507,12 +507,7 @@ impl<'m, P: PortPlan> SessionStore<'m, P> {
     /// candidate that [`packet`](Self::packet) or a look-up has just confirmed, with no change in between.
     #[must_use]
     pub fn id_of(&self, candidate: Candidate) -> Option<SessionId> {
-        let session = if candidate.v6 {
-            self.v6.session(candidate.slot)
-        } else {
-            self.v4.session(candidate.slot)
-        };
-        session.map(|session| session.id)
+        if candidate.v6 { self.v6.live_id(candidate.slot) } else { self.v4.live_id(candidate.slot) }
     }
 
     /// A copy of a session. `None` when the handle is stale.

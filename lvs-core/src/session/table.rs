@@ -153,6 +153,11 @@ impl<'m, L: Line> Table<'m, L> {
         SessionId { v6: L::V6, slot, generation }
     }
 
+    /// The handle of the session in a slot, if there is one.
+    pub(super) fn live_id(&self, slot: u32) -> Option<SessionId> {
+        self.is_live(slot).map(|_| self.id(slot))
+    }
+
     /// The slot of a handle, if its session still lives.
     pub(super) fn resolve(&self, id: SessionId) -> Option<u32> {
         self.is_live(id.slot)?;

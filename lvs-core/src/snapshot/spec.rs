@@ -97,7 +97,7 @@ pub struct ServiceSpec {
     pub forwarding: Forwarding,
     /// Chooses the server.
     pub scheduler: &'static SchedulerDef,
-    /// Place of its pool in [`SnapshotSpec::pools`]; needed for FullNAT.
+    /// Place of its pool in [`SnapshotSpec::pools`](field@SnapshotSpec::pools); needed for FullNAT.
     pub pool: Option<usize>,
     /// How servers learn the client's address.
     pub client_addr: ClientAddrMode,
