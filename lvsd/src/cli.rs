@@ -1,7 +1,7 @@
 //! The command line: one subcommand per job, each read by clap and handed to its module.
 //!
 //! A subcommand is one variant of [`Command`] holding the arguments that its module defines, and
-//! one arm of [`dispatch`].
+//! one arm of `dispatch`.
 
 use crate::{Exit, check, lab, run};
 use clap::{Parser, Subcommand};

@@ -9,13 +9,14 @@
 //! What comes out is carried into the crates below by [`Config::snapshot_spec`],
 //! [`Config::store_config`] and [`Config::port_plan`].
 //!
-//! The steps report into one [`Sink`], so a single run names every fault, in the order of the file.
+//! The steps report into one list, so a single run names every fault, in the order of the file.
 //! Text that is not TOML is reported alone: what its author meant with the rest is a guess.
 
 mod build;
 mod diag;
 mod guess;
 mod model;
+mod range;
 mod read;
 mod reader;
 mod rules;
@@ -25,10 +26,11 @@ mod value;
 pub use build::{BuildError, Secrets};
 pub use diag::{At, Diagnostic, Report, Severity, Span};
 pub use model::{
-    AddressRange, ClientAddrPolicy, Config, Director, Forwarding, LocalPool, Neighbour, Port,
-    PortRange, Profile, Route, SelfAddress, SelfOwner, Server, Service, Target, Timeouts,
-    Timestamps, Toa, ToaNoRoom, ToaPlacement,
+    ClientAddrPolicy, Config, Director, Forwarding, LocalPool, Neighbour, Port, Profile, Route,
+    SelfAddress, SelfOwner, Server, Service, Target, Timeouts, Timestamps, Toa, ToaNoRoom,
+    ToaPlacement,
 };
+pub use range::{AddressRange, PortRange};
 
 use core::fmt;
 use diag::Sink;

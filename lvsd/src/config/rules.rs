@@ -2,7 +2,8 @@
 //! somewhere, and every next hop is a neighbour of a port.
 
 use super::diag::{At, Diagnostic, Sink, Span};
-use super::model::{AddressRange, ClientAddrPolicy, Config, Forwarding, LocalPool, Service};
+use super::model::{ClientAddrPolicy, Config, Forwarding, LocalPool, Service};
+use super::range::AddressRange;
 use super::read::Reading;
 use core::net::IpAddr;
 use lvs_core::addr::{Family, Prefix};

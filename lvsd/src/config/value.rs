@@ -2,7 +2,8 @@
 //! what is wrong with it in words that follow the name of the key.
 
 use super::guess;
-use super::model::{AddressRange, PortRange, SelfAddress, Target};
+use super::model::{SelfAddress, Target};
+use super::range::{AddressRange, PortRange};
 use super::reader::{Wrong, article};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;

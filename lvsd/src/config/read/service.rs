@@ -1,0 +1,236 @@
+//! Reads `[[service]]` with what is inside it.
+
+use super::{Written, timeouts};
+use crate::config::diag::{At, Diagnostic, Sink, Span};
+use crate::config::model::{
+    ClientAddrPolicy, Forwarding, LocalPool, Server, Service, Timestamps, Toa, ToaNoRoom,
+    ToaPlacement,
+};
+use crate::config::reader::{Table, Wrong, article};
+use crate::config::{guess, schedulers, schema, value};
+use lvs_core::flow::L4Proto;
+use toml::de::{DeTable, DeValue};
+
+/// The option kinds below belong to the common options of TCP, MPTCP and Fast Open among them.
+const LEAST_TOA_KIND: i64 = 35;
+
+/// The names of the pools, those of faulty ones included, so that a fault in a pool is not
+/// reported a second time at the services that use it.
+pub(super) struct PoolNames {
+    /// By index into the pools that were read.
+    read: Vec<String>,
+    faulty: Vec<String>,
+}
+
+impl PoolNames {
+    pub(super) fn of(root: &DeTable<'_>, pools: &[LocalPool]) -> Self {
+        let read: Vec<_> = pools.iter().map(|pool| pool.name.value.clone()).collect();
+        let written = root.get(schema::LOCAL_POOL.path).and_then(|v| v.get_ref().as_array());
+        let names = written.into_iter().flat_map(|tables| tables.iter());
+        let names = names.filter_map(|table| table.get_ref().get("name")?.get_ref().as_str());
+        let faulty = names.filter(|name| !read.iter().any(|r| r == name)).map(str::to_owned);
+        Self { faulty: faulty.collect(), read }
+    }
+
+    /// The pool of that name.
+    fn find(&self, name: &At<String>, sink: &mut Sink) -> Option<usize> {
+        let found = self.read.iter().position(|pool| *pool == name.value);
+        if found.is_none() && !self.faulty.contains(&name.value) {
+            let message = format!("there is no local pool `{}`", name.value);
+            let missing = Diagnostic::error(&name.span, message);
+            let names = || self.read.iter().map(String::as_str);
+            sink.push(match guess::closest(name, names()) {
+                Some(close) => missing.help(format!("did you mean \"{close}\"?")),
+                None if self.read.is_empty() => missing.help(ADD_A_POOL),
+                None => missing.help(format!("the pools are: {}", self.read.join(", "))),
+            });
+        }
+        found
+    }
+}
+
+const ADD_A_POOL: &str = "add a section [[local_pool]] with name and addresses";
+
+/// One service, and what else is to be known about its section.
+pub(super) fn service(
+    table: &mut Table<'_, '_>,
+    pools: &PoolNames,
+    sink: &mut Sink,
+) -> Option<(Service, Written)> {
+    let name = table.optional("name", value::name, sink);
+    let address = table.required("address", value::endpoint, sink);
+    let protocols = [("tcp", L4Proto::Tcp), ("udp", L4Proto::Udp)];
+    let protocol = table.or("protocol", L4Proto::Tcp, |v| value::choice(v, &protocols), sink).value;
+    let forwarding = table.or("forwarding", Forwarding::FullNat, forwarding, sink);
+    let scheduler = table.or("scheduler", "wrr".to_owned(), scheduler, sink);
+    let pool = table.optional("local_pool", value::name, sink);
+    let local_pool = service_pool(table, &forwarding, pool.as_ref(), pools, sink);
+    let client_addr = client_addr(table, *forwarding, protocol, sink);
+    let timestamps = timestamps(table, *forwarding, protocol, sink);
+    let (toa, toa_written) = toa(table, sink);
+    let timeouts = table.inner(&schema::SERVICE_TIMEOUTS, sink).map(|mut inner| {
+        let read = timeouts(&mut inner, sink);
+        inner.finish();
+        read
+    });
+    let (servers, servers_written) = servers(table, sink);
+    let address = address?;
+    let name = name.unwrap_or_else(|| At::unwritten(format!("{protocol} {}", *address)));
+    let service = Service {
+        name,
+        address,
+        protocol,
+        forwarding: *forwarding,
+        scheduler,
+        local_pool,
+        client_addr,
+        toa,
+        timestamps,
+        timeouts: timeouts.unwrap_or_default(),
+        servers,
+    };
+    Some((service, Written { toa: toa_written, servers: servers_written }))
+}
+
+/// The forwarding methods that people know from elsewhere get a better answer than "unknown".
+fn forwarding(written: &DeValue<'_>) -> Result<Forwarding, Wrong> {
+    match value::text(written)?.to_lowercase().as_str() {
+        "dr" | "direct" | "gatewaying" | "tun" | "tunnel" | "ipip" => {
+            let what = format!("cannot be {}: this version has fullnat and nat", show(written));
+            Err(Wrong::new(what).help("write \"fullnat\", which asks least of the network"))
+        }
+        "masq" | "masquerading" => {
+            Err(Wrong::new(format!("cannot be {}", show(written))).help("did you mean \"nat\"?"))
+        }
+        _ => value::choice(written, &[("fullnat", Forwarding::FullNat), ("nat", Forwarding::Nat)]),
+    }
+}
+
+fn show(written: &DeValue<'_>) -> String {
+    written.as_str().map_or_else(|| article(written).to_owned(), |text| format!("\"{text}\""))
+}
+
+fn scheduler(written: &DeValue<'_>) -> Result<String, Wrong> {
+    let name = value::text(written)?;
+    let known: Vec<_> = schedulers().iter().map(|def| def.name).collect();
+    if known.contains(&name) {
+        return Ok(name.to_owned());
+    }
+    let list = known.join(", ");
+    let wrong = Wrong::new(format!("is not a known scheduler: \"{name}\""));
+    Err(match guess::closest(name, known.iter().copied()) {
+        Some(close) => wrong.help(format!("did you mean \"{close}\"? The schedulers are: {list}")),
+        None => wrong.help(format!("the schedulers are: {list}")),
+    })
+}
+
+fn service_pool(
+    table: &Table<'_, '_>,
+    forwarding: &At<Forwarding>,
+    pool: Option<&At<String>>,
+    pools: &PoolNames,
+    sink: &mut Sink,
+) -> Option<usize> {
+    match (forwarding.value, pool) {
+        (Forwarding::FullNat, Some(name)) => pools.find(name, sink),
+        (Forwarding::FullNat, None) => {
+            // A forwarding that cannot be read may have been meant as one without a pool.
+            let meant = !forwarding.span.is_empty() || !table.has("forwarding");
+            if meant && !table.has("local_pool") {
+                let message = "a fullnat service needs `local_pool`";
+                let help = match pools.read.first() {
+                    Some(first) => format!("for example: local_pool = \"{first}\""),
+                    None => ADD_A_POOL.to_owned(),
+                };
+                sink.push(Diagnostic::error(table.span(), message).help(help));
+            }
+            None
+        }
+        (Forwarding::Nat, Some(name)) => {
+            let message = "`local_pool` does not go with nat, where the server sees the client";
+            let help = "leave it out, or write forwarding = \"fullnat\"";
+            sink.push(Diagnostic::error(&name.span, message).help(help));
+            None
+        }
+        (Forwarding::Nat, None) => None,
+    }
+}
+
+fn client_addr(
+    table: &mut Table<'_, '_>,
+    forwarding: Forwarding,
+    protocol: L4Proto,
+    sink: &mut Sink,
+) -> ClientAddrPolicy {
+    let policies = [("toa", ClientAddrPolicy::Toa), ("none", ClientAddrPolicy::None)];
+    let written = table.optional("client_addr", |v| value::choice(v, &policies), sink);
+    let possible = forwarding == Forwarding::FullNat && protocol == L4Proto::Tcp;
+    let default = if possible { ClientAddrPolicy::Toa } else { ClientAddrPolicy::None };
+    let Some(written) = written else { return default };
+    if *written == ClientAddrPolicy::Toa && !possible {
+        let message = match protocol {
+            L4Proto::Udp => "`client_addr` cannot be \"toa\" with udp: it is a TCP option",
+            L4Proto::Tcp => "`client_addr` cannot be \"toa\" with nat: the server sees the client",
+        };
+        sink.push(Diagnostic::error(&written.span, message).help("leave it out"));
+    }
+    *written
+}
+
+fn timestamps(
+    table: &mut Table<'_, '_>,
+    forwarding: Forwarding,
+    protocol: L4Proto,
+    sink: &mut Sink,
+) -> Timestamps {
+    let words = [("strip", Timestamps::Strip), ("keep", Timestamps::Keep)];
+    let written = table.optional("timestamps", |v| value::choice(v, &words), sink);
+    if let (Some(written), L4Proto::Udp) = (&written, protocol) {
+        let message = "`timestamps` has no effect with udp";
+        sink.push(Diagnostic::warning(&written.span, message));
+    }
+    written.map_or(
+        match forwarding {
+            Forwarding::FullNat => Timestamps::Strip,
+            Forwarding::Nat => Timestamps::Keep,
+        },
+        |written| *written,
+    )
+}
+
+fn toa(table: &mut Table<'_, '_>, sink: &mut Sink) -> (Toa, Option<Span>) {
+    let default = Toa::default();
+    let Some(mut inner) = table.inner(&schema::TOA, sink) else { return (default, None) };
+    let kind = |v: &DeValue<'_>| value::integer(v, LEAST_TOA_KIND, 255);
+    let placements = [
+        ("all", ToaPlacement::All),
+        ("syn", ToaPlacement::Syn),
+        ("until-server-data", ToaPlacement::UntilServerData),
+    ];
+    let no_room = [("separate-ack", ToaNoRoom::SeparateAck), ("drop", ToaNoRoom::Drop)];
+    let toa = Toa {
+        kind_v4: inner.or("kind_v4", default.kind_v4, kind, sink).value,
+        kind_v6: inner.or("kind_v6", default.kind_v6, kind, sink).value,
+        placement: inner
+            .or("placement", default.placement, |v| value::choice(v, &placements), sink)
+            .value,
+        no_room: inner.or("no_room", default.no_room, |v| value::choice(v, &no_room), sink).value,
+    };
+    let span = inner.span().clone();
+    inner.finish();
+    (toa, Some(span))
+}
+
+/// The servers that can be read, and how many are written.
+fn servers(table: &mut Table<'_, '_>, sink: &mut Sink) -> (Vec<Server>, usize) {
+    let mut servers = Vec::new();
+    let tables = table.inner_list(&schema::SERVER, sink);
+    let written = tables.len();
+    for mut inner in tables {
+        let address = inner.required("address", value::endpoint, sink);
+        let weight = inner.or("weight", 1, |v| value::integer(v, 0, 65_535), sink).value;
+        inner.finish();
+        servers.extend(address.map(|address| Server { address, weight }));
+    }
+    (servers, written)
+}
