@@ -68,7 +68,8 @@ pub trait Scheduler: Send {
     /// A result that is out of range or not available counts as `None`.
     fn pick(&mut self, flow: &WireTuple, servers: &[ServerLoad]) -> Option<usize>;
 
-    /// The load of `servers[index]` changed since the last call. For schedulers that keep an order.
+    /// The load of `servers[index]`, or whether it is overloaded, changed since the last call. For
+    /// schedulers that keep an order. Nothing may be missed: who is told late picks by old loads.
     fn load_changed(&mut self, index: usize, servers: &[ServerLoad]) {
         let _ = (index, servers);
     }

@@ -8,6 +8,17 @@
 //! |---|---|---|
 //! | [`rr`] | turn | servers are alike and sessions are short |
 //! | [`wrr`] | turn, in proportion to weights | servers differ, sessions are alike |
+//! | [`lc`] | fewest sessions | sessions last, servers are alike |
+//! | [`wlc`] | fewest sessions for the weight | sessions last, servers differ: a good default |
+//! | [`sed`] | least wait for the new session | as wlc, and few sessions must meet the big servers first |
+//! | [`nq`] | an idle server, else as sed | one session must never wait while a server idles |
+//! | [`sh`] | client address | a client must stay with its server without state; a change moves most clients |
+//! | [`mh`] | client address, Maglev table | the same, and a change moves few; directors agree |
+//! | [`dh`] | destination address | one service for many destinations: caches |
+//! | [`fo`] | highest weight | one server works, the others stand by |
+//! | [`ovf`] | highest weight until it is full | servers are filled one after the other |
+//!
+//! `sh` and `mh` have variants that hash the port too, or fall back to another server.
 //!
 //! Orders are those of Linux IPVS for servers listed in the order of configuration (the kernel itself
 //! walks the newest server first). Workers choose independently; worker 0 of 1 starts at the first
@@ -34,14 +45,44 @@
 
 extern crate alloc;
 
+mod buckets;
+mod by_weight;
+pub mod dh;
+pub mod fo;
+pub mod lc;
+pub mod mh;
+pub mod nq;
+pub mod ovf;
 pub mod rr;
+pub mod sed;
+pub mod sh;
 mod start;
+mod tournament;
+pub mod wlc;
 pub mod wrr;
 
 use lvs_core::sched::SchedulerDef;
 
 /// Every scheduler of this crate.
-pub const ALL: &[&SchedulerDef] = &[&rr::DEF, &wrr::DEF];
+pub const ALL: &[&SchedulerDef] = &[
+    &rr::DEF,
+    &wrr::DEF,
+    &lc::DEF,
+    &wlc::DEF,
+    &sed::DEF,
+    &nq::DEF,
+    &sh::DEF,
+    &sh::PORT,
+    &sh::FALLBACK,
+    &sh::PORT_FALLBACK,
+    &mh::DEF,
+    &mh::PORT,
+    &mh::FALLBACK,
+    &mh::PORT_FALLBACK,
+    &dh::DEF,
+    &fo::DEF,
+    &ovf::DEF,
+];
 
 /// The scheduler with this name, as `ipvsadm -s` takes it.
 #[must_use]

@@ -221,7 +221,7 @@ impl WeightedRoundRobin {
 }
 
 /// Greatest common divisor; of 0 and n it is n.
-fn gcd(a: u32, b: u32) -> u32 {
+pub(crate) fn gcd(a: u32, b: u32) -> u32 {
     let (mut a, mut b) = (a, b);
     while let Some(rest) = a.checked_rem(b) {
         (a, b) = (b, rest);
