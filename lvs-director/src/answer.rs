@@ -69,8 +69,12 @@ impl<P: PortPlan> Director<'_, P> {
         if self.snapshot().role(&sender).is_ours() {
             return self.conflict(sender, arp.sender_mac);
         }
-        let learned = self.learn(now, lane, NextHop { port, via: sender }, arp.sender_mac, out);
         let speaks = self.speaks_for(&target, port);
+        let hop = NextHop { port, via: sender };
+        if arp.operation == ArpOperation::Request && speaks == Speaks::Yes {
+            self.expect(&hop);
+        }
+        let learned = self.learn(now, lane, hop, arp.sender_mac, out);
         match (arp.operation, speaks) {
             (ArpOperation::Request, Speaks::Yes) => {
                 let mac = self.mac(lane, port);
@@ -110,11 +114,15 @@ impl<P: PortPlan> Director<'_, P> {
         if self.snapshot().role(&from).is_ours() {
             return self.conflict(from, asker);
         }
+        let speaks = self.speaks_for(&target, port);
+        if ndp.kind() == NdpKind::Solicitation && speaks == Speaks::Yes {
+            self.expect(&NextHop { port, via: from });
+        }
         let learned = match ndp.link_address() {
             Some(mac) => self.learn(now, lane, NextHop { port, via: from }, mac, out),
             None => false,
         };
-        match (ndp.kind(), self.speaks_for(&target, port)) {
+        match (ndp.kind(), speaks) {
             (NdpKind::Solicitation, Speaks::Yes) => {
                 let answer = ndp.answer(self.mac(lane, port), asker);
                 self.reply(lane, port, out, packet.buf.vlan(), 90, |bytes| answer.emit(None, bytes))
@@ -192,6 +200,15 @@ impl<P: PortPlan> Director<'_, P> {
         match sent {
             Ok(()) => self.counters.originated = self.counters.originated.wrapping_add(1),
             Err(reason) => self.counters.drop_one(reason),
+        }
+    }
+
+    /// Whoever asks for an address of ours is about to talk to us: his answer will not have to wait
+    /// (RFC 826, "packet reception"). Only hosts of the port's own subnets.
+    fn expect(&mut self, hop: &NextHop) {
+        if self.snapshot().route(hop.via) == Some(*hop) {
+            // A table full of neighbours in use has no place; then the answer waits.
+            let _ = self.neighbours.intern(hop);
         }
     }
 

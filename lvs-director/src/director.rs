@@ -28,9 +28,9 @@ pub struct DirectorConfig {
 }
 
 impl Default for DirectorConfig {
-    /// 4096 next hops, 64 waiting packets, and a key that anybody can guess: good for tests only.
+    /// 4096 next hops, 256 waiting packets, and a key that anybody can guess: good for tests only.
     fn default() -> Self {
-        Self { hops: 4096, waiting: 64, isn_key: [0, 0] }
+        Self { hops: 4096, waiting: 256, isn_key: [0, 0] }
     }
 }
 

@@ -28,7 +28,7 @@ const QUESTIONS: u8 = 3;
 /// Steps of a probe in the table.
 const WALK: usize = 16;
 /// Packets that wait per next hop.
-const WAIT_PER_HOP: u8 = 4;
+const WAIT_PER_HOP: u8 = 32;
 /// Largest packet that may wait.
 pub(crate) const WAIT_BYTES: usize = 2048;
 
