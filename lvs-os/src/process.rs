@@ -3,7 +3,7 @@
 use crate::namespace::NamespaceFd;
 use crate::signal::Signal;
 use crate::sys;
-use core::ffi::c_int;
+use core::ffi::{c_int, c_uint};
 use core::mem::MaybeUninit;
 use core::ptr;
 use core::time::Duration;
@@ -33,6 +33,10 @@ pub trait SpawnExt {
 
     /// The child starts with no signal blocked, whatever [`crate::signal::Signals`] blocks here.
     fn unblock_signals(&mut self) -> &mut Self;
+
+    /// The program gets no descriptor beyond the three standard ones: for one that stays behind and
+    /// must not keep a caller's pipe open. Linux 5.11.
+    fn close_other_files(&mut self) -> &mut Self;
 }
 
 impl SpawnExt for Command {
@@ -96,6 +100,18 @@ impl SpawnExt for Command {
         };
         // SAFETY: only the two system calls above between fork and exec.
         unsafe { self.pre_exec(unblock) }
+    }
+
+    fn close_other_files(&mut self) -> &mut Self {
+        let close_at_exec = || {
+            let flags = libc::CLOSE_RANGE_CLOEXEC;
+            // SAFETY: only marks descriptors to be closed by exec, so code that still runs here can
+            // use its own; three integers.
+            sys::check_long(unsafe { libc::syscall(libc::SYS_close_range, 3, c_uint::MAX, flags) })
+                .map(drop)
+        };
+        // SAFETY: one system call between fork and exec.
+        unsafe { self.pre_exec(close_at_exec) }
     }
 }
 

@@ -16,7 +16,7 @@ use std::{env, thread};
 /// The exit code of a case that cannot run on this system.
 const SKIPPED: i32 = 77;
 
-const CASES: [(&str, fn()); 10] = [
+const CASES: [(&str, fn()); 11] = [
     ("signals_are_read_in_place_of_killing", signals_are_read_in_place_of_killing),
     ("a_child_can_start_with_nothing_blocked", a_child_can_start_with_nothing_blocked),
     ("dropped_capabilities_do_not_come_back", dropped_capabilities_do_not_come_back),
@@ -25,6 +25,7 @@ const CASES: [(&str, fn()); 10] = [
     ("new_namespaces_are_separate_and_can_be_joined", new_namespaces_can_be_joined),
     ("a_child_dies_with_its_parent", a_child_dies_with_its_parent),
     ("a_pid_namespace_dies_with_its_first_process", a_pid_namespace_dies_with_its_first),
+    ("a_child_can_start_without_inherited_files", child_without_inherited_files),
     ("ended_children_are_reaped_one_by_one", ended_children_are_reaped),
     ("a_child_takes_a_channel_as_standard_input", a_child_takes_a_channel),
 ];
@@ -82,6 +83,12 @@ fn role_of_a_child(role: &str) -> ExitCode {
             let mut buffer = [0; 16];
             let message = channel.receive(&mut buffer).unwrap();
             channel.send(&buffer[..message.len], &[]).unwrap();
+            ExitCode::SUCCESS
+        }
+        "spawn-sleeper" => {
+            let mut sleeper = again("sleep");
+            sleeper.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            println!("{}", sleeper.close_other_files().spawn().unwrap().id());
             ExitCode::SUCCESS
         }
         "drop-twice" => ExitCode::from(u8::from(privilege::effective().unwrap() != 0)),
@@ -218,4 +225,18 @@ fn ended_children_are_reaped() {
     assert_eq!((pid, status.code()), (child.id(), Some(7)));
     assert!(child.wait().is_err(), "its status has been taken");
     assert!(process::reap_any().unwrap().is_none());
+}
+
+fn child_without_inherited_files() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    // The shell keeps a writing end that is not close-on-exec, as a careless caller has it.
+    let script = "exec 9>&0; exec \"$0\" role:spawn-sleeper";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).arg(env::current_exe().unwrap());
+    let output = shell.stdin(writer).stdout(Stdio::piped()).output().unwrap();
+    drop(shell);
+    // With the pipe inherited this read would wait for the sleeper.
+    assert_eq!(BufReader::new(reader).lines().count(), 0);
+    let sleeper: u32 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+    PidFd::open(sleeper).unwrap().send(Signal::Kill).unwrap();
 }

@@ -5,7 +5,7 @@
 //!     fullnat/        a lab that is up            run-4711/   one that `lab run` holds
 //!       owner         "PID START" of the process whose end is the lab's end
 //!       state.json    how to enter its namespaces; there when the lab is ready
-//!       director.toml status.json director.log server1.log server2.log
+//!       director.toml status.json director.log server1.log server2.log init.log
 //! ```
 
 use super::Problem;

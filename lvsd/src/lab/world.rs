@@ -12,6 +12,7 @@ use lvs_os::signal::{Signal, Signals};
 use serde_json::Value;
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -108,11 +109,14 @@ impl Started {
         if !has_program("ip") {
             return Err(Problem::impossible("the program `ip` (package iproute2) is missing"));
         }
+        // Blocked before there is anything to clean up, read once there is a thread that does it.
+        let signals = Signals::block(&[Signal::Interrupt, Signal::Terminate, Signal::Hangup])
+            .map_err(|e| Problem::failed("lab", e))?;
         let dir = LabDir::create(order.name)?;
-        Self::start_in(order, &dir).inspect_err(|_| dir.remove())
+        Self::start_in(order, &dir, signals).inspect_err(|_| dir.remove())
     }
 
-    fn start_in(order: &Order<'_>, dir: &LabDir) -> Result<Self, Problem> {
+    fn start_in(order: &Order<'_>, dir: &LabDir, signals: Signals) -> Result<Self, Problem> {
         let user_namespace = enter_new_namespaces().map_err(|e| {
             let uid = lvs_os::process::effective_uid();
             Problem::impossible(format!("user {uid} may not make network namespaces ({e})"))
@@ -121,7 +125,7 @@ impl Started {
         let stopper = Arc::new(Stopper { phase: Mutex::new(Phase::Before), dir: dir.clone() });
         // In this order: a user namespace can be made before there are threads only, and a process
         // whose children go to another PID namespace cannot start any.
-        stop_on_signal(Arc::clone(&stopper)).map_err(failed)?;
+        stop_on_signal(signals, Arc::clone(&stopper)).map_err(failed)?;
         namespace::unshare(&[Namespace::Pid])
             .map_err(|e| Problem::impossible(format!("PID namespaces are refused ({e})")))?;
         let stdout = stopper.spawn_init(order, user_namespace).map_err(failed)?;
@@ -179,8 +183,11 @@ fn spawn_init(order: &Order<'_>, dir: &LabDir, user_namespace: bool) -> io::Resu
     if let Some(script) = order.director_cmd {
         command.args(["--director-cmd", script]);
     }
+    // After `lab up` it stays, and must not hold what the caller may read to its end.
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.stderr(File::create(dir.file("init.log"))?).close_other_files();
     // A session of its own: Ctrl-C is for the process that the user sees, which then stops the lab.
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).new_session().unblock_signals().spawn()
+    command.new_session().unblock_signals().spawn()
 }
 
 fn await_ready(
@@ -275,8 +282,7 @@ impl Running {
     }
 }
 
-fn stop_on_signal(stopper: Arc<Stopper>) -> io::Result<()> {
-    let signals = Signals::block(&[Signal::Interrupt, Signal::Terminate, Signal::Hangup])?;
+fn stop_on_signal(signals: Signals, stopper: Arc<Stopper>) -> io::Result<()> {
     let wait = move || {
         if let Ok(signal) = signals.wait() {
             eprintln!("lvsd: stopping the lab");
