@@ -156,7 +156,8 @@ pub(crate) fn silence(before: &BTreeMap<String, i64>, after: &BTreeMap<String, i
 pub(crate) fn checksums(hosts: &[(&str, BTreeMap<String, i64>)]) -> Check {
     let mut bad = Vec::new();
     for (host, counters) in hosts {
-        for name in ["Tcp.InErrs", "Tcp.InCsumErrors"] {
+        // Not Tcp.InErrs: that also counts a repeated SYN+ACK, which is no damage.
+        for name in ["Ip.InHdrErrors", "Tcp.InCsumErrors"] {
             match counters.get(name) {
                 Some(0) => {}
                 other => bad.push(format!("{host} {name} {other:?}")),
@@ -171,8 +172,9 @@ pub(crate) fn checksums(hosts: &[(&str, BTreeMap<String, i64>)]) -> Check {
     Check::new("checksums", bad.is_empty() && !hosts.is_empty(), what)
 }
 
-/// Sessions and local ports that a status file counts.
+/// Sessions and local ports that a status file counts, once the director has seen packets.
 pub(crate) fn left_over(status: &Value) -> Option<(u64, u64)> {
+    status["rx"].as_u64().filter(|rx| *rx > 0)?;
     Some((status["sessions"].as_u64()?, status["ports_in_use"].as_u64()?))
 }
 
@@ -273,7 +275,7 @@ mod tests {
     fn kernel_counters_are_read_by_name_and_any_packet_breaks_the_silence() {
         let text = |out: i64, rst: i64| {
             format!(
-                "Ip: Forwarding OutRequests ForwDatagrams\nIp: 2 {out} 0\nIcmp: OutMsgs\nIcmp: 0\n\
+                "Ip: Forwarding OutRequests ForwDatagrams InHdrErrors\nIp: 2 {out} 0 0\nIcmp: OutMsgs\nIcmp: 0\n\
                  Tcp: MaxConn OutRsts InErrs InCsumErrors\nTcp: -1 {rst} 0 0\n"
             )
         };
@@ -290,8 +292,9 @@ mod tests {
 
     #[test]
     fn a_status_without_its_numbers_is_not_an_empty_table() {
-        assert_eq!(left_over(&json!({"sessions": 0, "ports_in_use": 2})), Some((0, 2)));
-        assert_eq!(left_over(&json!({"sessions": 0})), None);
+        assert_eq!(left_over(&json!({"sessions": 0, "ports_in_use": 2, "rx": 9})), Some((0, 2)));
+        assert_eq!(left_over(&json!({"sessions": 0, "ports_in_use": 0, "rx": 0})), None);
+        assert_eq!(left_over(&json!({"sessions": 0, "rx": 9})), None);
         assert_eq!(left_over(&Value::Null), None);
         assert_eq!(drops(&json!({"drops": {"b": 2, "a": 1, "z": 0}})).unwrap(), "a 1, b 2");
     }
