@@ -50,8 +50,10 @@ impl Namespace {
 /// Puts this process into new namespaces of the given kinds.
 ///
 /// With [`Namespace::User`] among them no privilege is needed (where the system allows user
-/// namespaces): the caller becomes root inside, mapped to its own user and group outside, and owns
-/// the other new namespaces. Call it before any thread is started; the kernel refuses otherwise.
+/// namespaces): the caller gets every capability over the other new namespaces and keeps its user
+/// and group numbers, the only ones that exist inside. Not being root there, it loses them at exec
+/// unless it calls [`crate::privilege::keep_across_exec`]. It is not made root because programs that
+/// step down from root to a user of their own (tcpdump) would fail for want of that user. Call it before any thread is started; the kernel refuses otherwise.
 /// A new mount namespace is made private, so nothing mounted in it shows outside.
 ///
 /// With [`Namespace::Pid`] the caller stays where it is; its next child becomes process 1 of the
@@ -74,8 +76,8 @@ pub fn unshare(kinds: &[Namespace]) -> io::Result<()> {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
-        fs::write("/proc/self/uid_map", format!("0 {uid} 1\n"))?;
-        fs::write("/proc/self/gid_map", format!("0 {gid} 1\n"))?;
+        fs::write("/proc/self/uid_map", format!("{uid} {uid} 1\n"))?;
+        fs::write("/proc/self/gid_map", format!("{gid} {gid} 1\n"))?;
     }
     if kinds.contains(&Namespace::Mount) {
         mount_flags_on_root(libc::MS_REC | libc::MS_PRIVATE)?;

@@ -34,6 +34,7 @@ impl Capability {
 const VERSION_3: u32 = 0x2008_0522;
 /// `prctl` commands that not every libc names.
 const PR_CAP_AMBIENT: c_int = 47;
+const PR_CAP_AMBIENT_RAISE: c_ulong = 2;
 const PR_CAP_AMBIENT_CLEAR_ALL: c_ulong = 4;
 
 #[repr(C)]
@@ -71,6 +72,29 @@ pub fn effective() -> io::Result<u64> {
         libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr())
     })?;
     Ok(u64::from(data[0].effective) | u64::from(data[1].effective) << 32)
+}
+
+/// Lets the programs that this process starts keep all capabilities that it has now, whatever their
+/// user (ambient set, Linux 4.3); [`drop_all`] ends that.
+///
+/// # Errors
+/// `PermissionDenied` where securebits forbid it.
+pub fn keep_across_exec() -> io::Result<()> {
+    let mut header = CapHeader { version: VERSION_3, pid: 0 };
+    let mut data = [CapData::default(); 2];
+    // SAFETY: as in `effective`; then the same two words go back, inheritable raised to permitted.
+    unsafe {
+        sys::check_long(libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()))?;
+        for word in &mut data {
+            word.inheritable = word.permitted;
+        }
+        sys::check_long(libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()))?;
+    }
+    let permitted = u64::from(data[0].permitted) | u64::from(data[1].permitted) << 32;
+    for capability in (0..64).filter(|bit| permitted >> bit & 1 == 1) {
+        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability)?;
+    }
+    Ok(())
 }
 
 /// Gives up every capability, now and for every program started later: empty bounding, ambient,

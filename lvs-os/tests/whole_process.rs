@@ -16,7 +16,7 @@ use std::{env, thread};
 /// The exit code of a case that cannot run on this system.
 const SKIPPED: i32 = 77;
 
-const CASES: [(&str, fn()); 11] = [
+const CASES: [(&str, fn()); 12] = [
     ("signals_are_read_in_place_of_killing", signals_are_read_in_place_of_killing),
     ("a_child_can_start_with_nothing_blocked", a_child_can_start_with_nothing_blocked),
     ("dropped_capabilities_do_not_come_back", dropped_capabilities_do_not_come_back),
@@ -26,6 +26,7 @@ const CASES: [(&str, fn()); 11] = [
     ("a_child_dies_with_its_parent", a_child_dies_with_its_parent),
     ("a_pid_namespace_dies_with_its_first_process", a_pid_namespace_dies_with_its_first),
     ("a_child_can_start_without_inherited_files", child_without_inherited_files),
+    ("kept_capabilities_reach_children_until_they_are_dropped", kept_capabilities),
     ("ended_children_are_reaped_one_by_one", ended_children_are_reaped),
     ("a_child_takes_a_channel_as_standard_input", a_child_takes_a_channel),
 ];
@@ -155,6 +156,7 @@ fn unshare_or_skip(kinds: &[Namespace]) {
         eprintln!("namespaces: {error}");
         exit(SKIPPED);
     }
+    privilege::keep_across_exec().unwrap();
 }
 
 fn new_namespaces_can_be_joined() {
@@ -239,4 +241,12 @@ fn child_without_inherited_files() {
     assert_eq!(BufReader::new(reader).lines().count(), 0);
     let sleeper: u32 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
     PidFd::open(sleeper).unwrap().send(Signal::Kill).unwrap();
+}
+
+fn kept_capabilities() {
+    unshare_or_skip(&[Namespace::Uts]);
+    let child_has_some = || !again("drop-twice").status().unwrap().success();
+    assert!(privilege::has(Capability::SysAdmin).unwrap() && child_has_some());
+    privilege::drop_all().unwrap();
+    assert!(!child_has_some());
 }

@@ -53,6 +53,7 @@ impl World {
             let pid = NamespaceFd::of(state.pid, Namespace::Pid)?;
             if !user.is_same_as(&NamespaceFd::current(Namespace::User)?)? {
                 user.join()?;
+                privilege::keep_across_exec()?;
             }
             pid.join()
         };
@@ -171,6 +172,7 @@ fn enter_new_namespaces() -> io::Result<bool> {
     }
     let [a, b, c] = KINDS;
     namespace::unshare(&[Namespace::User, a, b, c])?;
+    privilege::keep_across_exec()?;
     Ok(true)
 }
 
