@@ -67,8 +67,6 @@ pub struct Counters {
     pub toa_no_room: u64,
     /// Checksums completed in software because the port cannot.
     pub csum_completed: u64,
-    /// Packets that a port refused after their verdict: its link was down.
-    pub tx_dropped: u64,
     drops: [u64; DropReason::COUNT],
 }
 
@@ -91,7 +89,6 @@ impl Default for Counters {
             toa_stripped: 0,
             toa_no_room: 0,
             csum_completed: 0,
-            tx_dropped: 0,
             drops: [0; DropReason::COUNT],
         }
     }
@@ -153,7 +150,7 @@ impl fmt::Debug for Counters {
 impl Counters {
     /// Every counter but `received` and the drops, by its stable name.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, u64); 16] {
+    pub const fn named(&self) -> [(&'static str, u64); 15] {
         [
             ("forwarded", self.forwarded),
             ("answered", self.answered),
@@ -170,7 +167,6 @@ impl Counters {
             ("toa_stripped", self.toa_stripped),
             ("toa_no_room", self.toa_no_room),
             ("csum_completed", self.csum_completed),
-            ("tx_dropped", self.tx_dropped),
         ]
     }
 }

@@ -10,13 +10,14 @@ pub const MAX_PORTS: u16 = 64;
 /// One transmit burst per port, made once and used again.
 pub struct Outputs<B> {
     ports: Box<[Burst<B>]>,
+    dropped: u64,
 }
 
 impl<B: PacketBuf> Outputs<B> {
     /// For ports `0..ports`, at most [`MAX_PORTS`].
     #[must_use]
     pub fn new(ports: u16) -> Self {
-        Self { ports: (0..ports.min(MAX_PORTS)).map(|_| Burst::new()).collect() }
+        Self { ports: (0..ports.min(MAX_PORTS)).map(|_| Burst::new()).collect(), dropped: 0 }
     }
 
     /// What waits for a port.
@@ -43,20 +44,24 @@ impl<B: PacketBuf> Outputs<B> {
     }
 
     /// Offers everything to the devices; what they do not take now stays for the next call, or is
-    /// dropped on a port that cannot transmit at all. Returns how many were dropped so.
-    pub fn flush<L: Lane<Buf = B>>(&mut self, lane: &mut L) -> usize {
-        let mut dropped: usize = 0;
+    /// dropped and counted on a port that cannot transmit at all.
+    pub fn flush<L: Lane<Buf = B>>(&mut self, lane: &mut L) {
         for (number, burst) in (0u16..).zip(self.ports.iter_mut()) {
             if burst.is_empty() {
                 continue;
             }
             if lane.tx_burst(PortId(number), burst).is_err() {
-                dropped = dropped.saturating_add(burst.len());
+                self.dropped = self.dropped.wrapping_add(burst.len() as u64);
                 lane.free_burst(burst);
             }
             lane.poll_tx(PortId(number));
         }
-        dropped
+    }
+
+    /// Packets dropped behind their verdict, because their port could not transmit at all.
+    #[must_use]
+    pub const fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     /// Packets that wait.

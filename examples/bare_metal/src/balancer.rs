@@ -40,7 +40,8 @@ impl Balancer {
         }
         self.director.expire(self.now, 256).hash(&mut seen);
         self.director.tick(self.now, &mut lane, &mut self.out);
-        self.out.flush(&mut lane).hash(&mut seen);
+        self.out.flush(&mut lane);
+        self.out.dropped().hash(&mut seen);
         self.director.next_deadline(self.now).hash(&mut seen);
         self.director.poll_event().is_some().hash(&mut seen);
         self.rr.pick(&self.flow, self.servers).hash(&mut seen);
