@@ -111,7 +111,7 @@ impl Scheduler for Permutations {
         }
         let divisor = (1..=highest).rev().find(|d| weights.iter().all(|w| w % d == 0)).unwrap();
         let mut shift = 0;
-        while highest / divisor >> shift >= 64 {
+        while (highest / divisor) >> shift >= 64 {
             shift += 1;
         }
         let permutations: Vec<Vec<usize>> = servers
@@ -127,7 +127,7 @@ impl Scheduler for Permutations {
         let mut filled = 0;
         loop {
             for at in 0..servers.len() {
-                let turns = match weights[at] / divisor >> shift {
+                let turns = match (weights[at] / divisor) >> shift {
                     0 if weights[at] > 0 => 1,
                     turns => turns,
                 };

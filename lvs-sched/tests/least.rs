@@ -10,7 +10,10 @@ use lvs_sched::{lc, nq, sed, wlc};
 use proptest::prelude::*;
 
 /// From the first server that may be used on, a later one takes over when it is strictly better.
-struct Scan(fn(&ServerLoad, &ServerLoad) -> bool);
+struct Scan(Better);
+
+/// Whether the first is strictly better than the second.
+type Better = fn(&ServerLoad, &ServerLoad) -> bool;
 
 impl Scheduler for Scan {
     fn rebuild(&mut self, _: &[ServerLoad]) {}
@@ -41,7 +44,7 @@ fn delay(a: &ServerLoad, b: &ServerLoad) -> bool {
     less((u128::from(a.active) + 1, a), (u128::from(b.active) + 1, b))
 }
 
-const TWINS: [(&SchedulerDef, fn(&ServerLoad, &ServerLoad) -> bool); 4] = [
+const TWINS: [(&SchedulerDef, Better); 4] = [
     (&lc::DEF, |a, b| sessions(a) < sessions(b)),
     (&wlc::DEF, |a, b| less((sessions(a), a), (sessions(b), b))),
     (&sed::DEF, delay),
