@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 use lvs_core::addr::RealAddr;
-use lvs_core::flow::L4Proto;
+use lvs_core::flow::{L4Proto, WireTuple};
 use lvs_core::id::{HopId, LocalId, ServerId, SessionId, TimeoutClass};
 use lvs_core::plan::Whole;
 use lvs_core::session::tcp::flags::ACK;
@@ -10,6 +10,7 @@ use lvs_core::session::{
     Cursor, Detail, HeapMemory, LocalSource, MAX_CLASSES, Open, OpenError, Opened, Place, Previous,
     Probe, Quad, Segment, SessionStore, StoreConfig, TableConfig, TcpState, Translation,
 };
+use lvs_core::siphash::SipHash13;
 use lvs_core::time::{Tick, Time};
 use lvs_core::timeouts::Timeouts;
 
@@ -307,4 +308,76 @@ fn the_next_deadline_is_the_next_tick_while_anything_lives() {
     assert_eq!(store.next_deadline(now), Some(Time(11 << Tick::SHIFT)));
     store.close(open.id).unwrap();
     assert_eq!(store.next_deadline(now), None);
+}
+
+#[test]
+fn sessions_that_have_ended_leave_no_room_taken() {
+    let mut memory = memory();
+    let mut store = store(&mut memory);
+    // Many times what the directory could hold, were anything forgotten in it.
+    for n in 0..60_000u16 {
+        let place = if n % 2 == 0 { Place::General } else { LOCAL };
+        let first = opened(&mut store, 1, &request(n, place));
+        let second = opened(&mut store, 1, &request_v6(n));
+        store.close(first.id).unwrap();
+        store.close(second.id).unwrap();
+    }
+}
+
+/// A store so small that a directory of 17 homes can be filled around one of them, and the home of a
+/// tuple in it.
+struct Crowded {
+    hash: SipHash13,
+}
+
+impl Crowded {
+    const CONFIG: StoreConfig = StoreConfig {
+        v4: TableConfig { local_addresses: 0, general: 44 },
+        v6: TableConfig { local_addresses: 0, general: 0 },
+        key: [1, 2],
+        seed: 3,
+    };
+
+    fn home(&self, tuple: &WireTuple) -> u64 {
+        let WireTuple::V4(t) = tuple else { panic!("IPv4 only") };
+        let ports = u64::from(t.sport) << 32 | u64::from(t.dport) << 16 | 6;
+        let hash = self.hash.words(&[u64::from(t.src) << 32 | u64::from(t.dst), ports]);
+        ((hash >> 32) * 17) >> 32
+    }
+
+    /// NAT sessions whose keys have these homes.
+    fn requests(self, inbound: u64, reply: u64) -> impl Iterator<Item = Open<'static>> {
+        let all = (0..200u8).flat_map(|host| (1..60_000u16).map(move |port| (host, port)));
+        all.filter_map(move |(host, port)| {
+            let mut open = request(port, Place::General);
+            open.quad.client.0 = [10, 7, 0, host].into();
+            open.quad.local.0 = open.quad.client.0;
+            let homes = (self.home(&open.quad.inbound()?), self.home(&open.quad.reply()?));
+            (homes == (inbound, reply)).then_some(open)
+        })
+    }
+}
+
+#[test]
+fn an_open_that_finds_no_place_for_its_second_key_takes_back_the_first() {
+    let plan = plan();
+    let needed = SessionStore::memory_for(&Crowded::CONFIG, &plan).unwrap();
+    let mut memory = HeapMemory::new(needed);
+    let mut store = SessionStore::new(Crowded::CONFIG, plan, memory.bytes()).unwrap();
+    let crowd = || Crowded { hash: SipHash13::new(&Crowded::CONFIG.key) };
+    // 40 sessions with both keys at home in bucket 14 fill all eight buckets that it may use.
+    for open in crowd().requests(14, 14).take(40) {
+        opened(&mut store, 1, &open);
+    }
+    // The first key has a place, the second has none: more often than there are places for the first.
+    for open in crowd().requests(0, 14).take(200) {
+        let refused = store.open(Tick(1), &open, |_| Translation::default());
+        assert_eq!(refused, Err(OpenError::Full));
+        let tuple = open.quad.inbound().unwrap();
+        assert_eq!(store.lookup_one(&Probe { tuple, local: None }), None);
+    }
+    for open in crowd().requests(0, 0).take(4) {
+        opened(&mut store, 1, &open);
+    }
+    assert_eq!(store.len(), 44);
 }

@@ -100,8 +100,8 @@ fn a_winner_whose_change_nobody_reported_is_not_believed() {
     for (def, better) in TWINS {
         let mut list = servers(&[1; 9]);
         let mut scheduler = built(def, &list);
-        for at in 0..8 {
-            list[at].overloaded = true;
+        for server in &mut list[..8] {
+            server.overloaded = true;
         }
         assert_eq!(scheduler.pick(&flow(1), &list), Some(8));
         for server in &mut list {

@@ -61,10 +61,9 @@ proptest! {
     #[test]
     fn picks_equal_the_naive_twins_over_any_script(script in script()) {
         let exceeds = |server: &ServerLoad| server.active > u32::from(server.weight.0);
-        let twins: [(_, fn(&ServerLoad) -> bool); 2] =
-            [(&fo::DEF, |_| false), (&ovf::DEF, exceeds)];
-        for (def, full) in twins {
-            let (mut fast, mut naive) = ((def.build)(ONE), Scan { full });
+        let twins = [(&fo::DEF, Scan { full: |_| false }), (&ovf::DEF, Scan { full: exceeds })];
+        for (def, mut naive) in twins {
+            let mut fast = (def.build)(ONE);
             play(&script, &mut [&mut *fast, &mut naive], |_, picked| {
                 assert_eq!(picked[0], picked[1], "{}", def.name);
             });
