@@ -63,7 +63,7 @@ fn explain(error: &LoadError) {
 
 /// Colours are for terminals, and only for those who have not asked to be spared
 /// (<https://no-color.org>).
-fn colour() -> bool {
+pub(crate) fn colour() -> bool {
     stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 

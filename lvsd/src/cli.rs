@@ -3,7 +3,7 @@
 //! A subcommand is one variant of [`Command`] holding the arguments that its module defines, and
 //! one arm of `dispatch`.
 
-use crate::{Exit, check, lab, run};
+use crate::{Exit, check, demo, lab, run, simulate};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -21,6 +21,7 @@ Exit codes: 0 done, 1 failed, 2 wrong command line or configuration, 77 not poss
 Start here:
   lvsd demo                      real TCP through the balancer in one process; needs nothing
   lvsd lab run fullnat           the same between kernel TCP stacks, in network namespaces
+  lvsd simulate --help           what becomes of captured packets, without sending any
   lvsd check --config FILE       read a configuration and say what is wrong with it
   lvsd run --config FILE         balance traffic"
 )]
@@ -37,6 +38,10 @@ pub enum Command {
     Run(run::Args),
     /// Read a configuration and report everything that is wrong with it
     Check(check::Args),
+    /// Carry real TCP through the balancer in this one process and check every byte
+    Demo(demo::Args),
+    /// Send the packets of capture files through the balancer and say what becomes of each
+    Simulate(simulate::Args),
     /// Show and check a forwarding mode in a network of namespaces on this machine
     Lab(lab::Args),
     /// The process of `run` that carries packets; started by it
@@ -62,6 +67,8 @@ fn dispatch(command: Command) -> Exit {
     match command {
         Command::Run(args) => run::main(&args),
         Command::Check(args) => check::main(&args),
+        Command::Demo(args) => demo::main(&args),
+        Command::Simulate(args) => simulate::main(&args),
         Command::Lab(args) => lab::main(&args),
         Command::DataProcess => run::data_process(),
     }

@@ -8,12 +8,15 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod assemble;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod demo;
 mod exit;
 pub mod lab;
 pub mod run;
+pub mod simulate;
 
 pub use cli::main;
 pub use exit::Exit;

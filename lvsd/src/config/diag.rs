@@ -177,6 +177,12 @@ impl Report {
         &self.text
     }
 
+    /// Other findings in the same text: what one command asks of a configuration and others do not.
+    #[must_use]
+    pub fn about(&self, found: Vec<Diagnostic>) -> Self {
+        Self { name: self.name.clone(), text: self.text.clone(), found }
+    }
+
     /// How many findings stop the command, and how many do not.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {

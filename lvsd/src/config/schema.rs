@@ -115,7 +115,7 @@ pub const PORT: Section = Section {
         key(
             "mac",
             "Ethernet address",
-            "the interface's; 02:00:00:00:00:01 and so on in `simulate`",
+            "the interface's; required in `simulate`",
             "\"02:00:00:00:00:0a\"",
             "Its own Ethernet address.",
         ),
