@@ -11,6 +11,9 @@ use lvs_core::session::{HeapMemory, SessionStore, StoreConfig, TableConfig};
 use lvs_core::time::{Tick, Time};
 use proptest::prelude::*;
 
+/// Longest script; an interpreter runs short ones.
+const STEPS: usize = if cfg!(miri) { 20 } else { 120 };
+
 fn config(seed: u64) -> StoreConfig {
     StoreConfig {
         v4: TableConfig { local_addresses: 2, general: 5 },
@@ -48,14 +51,14 @@ proptest! {
 
     #[test]
     fn a_worker_alone_agrees_with_the_model(
-        seed in any::<u64>(), start in start(), script in ops(1..120),
+        seed in any::<u64>(), start in start(), script in ops(1..STEPS),
     ) {
         run(&Whole::new(1025, 1031).unwrap(), seed, start, &script);
     }
 
     #[test]
     fn a_worker_among_others_agrees_with_the_model(
-        seed in any::<u64>(), start in start(), script in ops(1..120),
+        seed in any::<u64>(), start in start(), script in ops(1..STEPS),
     ) {
         run(&LowBits::new(65_500, 65_535, WorkerId(2), 3).unwrap(), seed, start, &script);
     }

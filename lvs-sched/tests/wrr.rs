@@ -112,6 +112,22 @@ fn overloaded_servers_lose_their_turn_only() {
 }
 
 #[test]
+fn after_nobody_the_cycle_starts_again_unless_it_was_in_its_last_pass() {
+    let after = |picks: usize| {
+        let mut list = servers(&[3, 2]);
+        let mut wrr = built(&DEF, &list);
+        let cycle = "AABAB";
+        assert_eq!(letters(&mut *wrr, &list, picks as u32), cycle[..picks]);
+        list.iter_mut().for_each(|s| s.overloaded = true);
+        assert_eq!(letters(&mut *wrr, &list, 2), "--");
+        list.iter_mut().for_each(|s| s.overloaded = false);
+        letters(&mut *wrr, &list, 5)
+    };
+    assert_eq!([after(0), after(1), after(2), after(3)], ["AABAB"; 4]);
+    assert_eq!([after(4), after(5)], ["BAABA", "AABAB"]);
+}
+
+#[test]
 fn a_light_server_is_found_at_once_when_all_heavy_ones_are_overloaded() {
     // The kernel would walk 65 534 passes for each pick.
     let mut list = servers(&[65535, 65535, 1, 2]);

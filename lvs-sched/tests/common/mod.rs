@@ -54,6 +54,8 @@ pub enum Op {
     Picks(u8),
     /// A server crosses its threshold, one way or the other.
     Flip(prop::sample::Index),
+    /// All servers are overloaded, or none.
+    FlipAll(bool),
     /// A server's sessions change.
     Load(prop::sample::Index, u32, u32),
     /// A server gets another weight.
@@ -79,6 +81,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => (1u8..20).prop_map(Op::Picks),
         3 => index().prop_map(Op::Flip),
+        1 => any::<bool>().prop_map(Op::FlipAll),
         4 => (index(), 0u32..5, 0u32..600).prop_map(|(at, a, i)| Op::Load(at, a, i)),
         1 => (index(), any::<u32>(), any::<u32>()).prop_map(|(at, a, i)| Op::Load(at, a, i)),
         2 => (index(), weight()).prop_map(|(at, w)| Op::Weigh(at, w)),
@@ -124,6 +127,13 @@ pub fn play(
                 let at = at.index(list.len());
                 list[at].overloaded = !list[at].overloaded;
                 changed = Some(at);
+            }
+            Op::FlipAll(overloaded) => {
+                for at in 0..list.len() {
+                    list[at].overloaded = *overloaded;
+                    all.iter_mut().for_each(|s| s.load_changed(at, &list));
+                }
+                continue;
             }
             Op::Load(at, active, inactive) if !list.is_empty() => {
                 let at = at.index(list.len());
