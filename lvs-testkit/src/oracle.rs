@@ -209,14 +209,15 @@ fn transport_fields(mut of: Fields) -> Result<Fields, String> {
     Ok(of)
 }
 
-/// Recomputes every checksum of an Ethernet frame with pnet_packet: the IPv4 header, and TCP, UDP,
-/// ICMP and ICMPv6 over what the IP header states. Fragments have their IP header checked only. A
-/// UDP checksum of zero is right in IPv4 and wrong in IPv6.
+/// Recomputes every checksum of an Ethernet frame with pnet_packet: the IPv4 header; TCP, ICMP and
+/// ICMPv6 over what the IP header states, UDP over what its own length states (RFC 768: what stands
+/// behind is not of the datagram). Fragments have their IP header checked only. A UDP checksum of
+/// zero is right in IPv4 (RFC 768) and wrong in IPv6 (RFC 8200 section 8.1).
 ///
 /// # Errors
 /// Which checksum is wrong, what was found and what is right; or what is missing.
 pub fn checksums_ok(frame: &[u8]) -> Result<(), String> {
-    let of = fields(frame)?;
+    let mut of = fields(frame)?;
     if of.src.is_ipv4() {
         let header = crate::build::ip_of(frame);
         let ip = Ipv4Packet::new(header).ok_or("no whole IPv4 header")?;
@@ -232,6 +233,9 @@ pub fn checksums_ok(frame: &[u8]) -> Result<(), String> {
         (58, false) => ("ICMPv6", 2),
         _ => return Ok(()),
     };
+    if of.proto == 17 {
+        of.segment.truncate(8 + of.payload.len());
+    }
     let field = of.segment.get(at..at + 2).ok_or_else(|| format!("no whole {name} header"))?;
     let found = u16::from_be_bytes([field[0], field[1]]);
     let mut right = match (of.src, of.dst) {

@@ -2,6 +2,7 @@
 
 use lvs_core::io::PacketBuf;
 use lvs_core::wire::{Headers, Parsed};
+use lvs_testkit::build::{Csum, udp};
 use lvs_testkit::strategies::{
     Broken, Damage, arp, atomic_fragment, client_v4, client_v6, flow, fragmented, hostile,
     icmp_complaint, ndp, nearly_valid, tcp_packet, valid, valid_buf,
@@ -121,6 +122,42 @@ proptest! {
         prop_assert!(!lvs_core::addr::is_martian_source(&v6.into()));
         prop_assert_eq!(flow.reverse().reverse(), flow);
         prop_assert!(flow.src.port() != 0 && flow.dst.port() != 0);
+    }
+}
+
+/// Two tags, IPv6, and a UDP datagram of 10 bytes without a checksum in a packet with room for 27: a
+/// splice of two valid frames, on which the oracles disagreed.
+#[test]
+fn both_oracles_refuse_udp_over_ipv6_without_a_checksum() {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 12];
+    frame.extend([0x81, 0, 0, 0, 0x81, 0, 0, 0, 0x86, 0xdd]);
+    frame.extend([0x60, 0, 0, 0, 0, 27, 17, 1]);
+    let address = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    frame.extend([address, address].concat());
+    frame.extend([
+        0, 1, 0, 1, 0, 10, 0, 0, 1, 10, 0, 0, 1, 7, 7, 4, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 18,
+    ]);
+    assert_eq!(oracle::accepted(&frame), Err("a UDP checksum of zero in IPv6".into()));
+    assert!(oracle::checksums_ok(&frame).unwrap_err().starts_with("the UDP checksum is 0x0000"));
+
+    // RFC 768 allows it in IPv4.
+    let v4 = udp().l4_csum(Csum::Value(0)).payload([1, 2, 3]).build();
+    assert_eq!((oracle::accepted(&v4), oracle::checksums_ok(&v4)), (Ok(()), Ok(())));
+}
+
+/// What stands behind a datagram in its packet is in neither the datagram nor its checksum.
+#[test]
+fn both_oracles_judge_a_datagram_that_is_shorter_than_its_packet_by_its_own_length() {
+    for (from, to) in [("10.0.0.1:5", "10.0.0.2:6"), ("[2001:db8::1]:5", "[2001:db8::2]:6")] {
+        let short = udp().from(from).to(to).payload([1, 2, 3]).build();
+        let mut frame = udp().from(from).to(to).payload([1, 2, 3, 9, 9, 9, 9]).build();
+        let udp_at = frame.len() - 15;
+        frame[udp_at + 4..udp_at + 8].copy_from_slice(&short[udp_at + 4..udp_at + 8]);
+        assert_eq!((oracle::accepted(&frame), oracle::checksums_ok(&frame)), (Ok(()), Ok(())));
+        assert_eq!(oracle::fields(&frame).unwrap().payload, [1, 2, 3]);
+        // A checksum over all of it is wrong.
+        let whole = udp().from(from).to(to).udp_len(11).payload([1, 2, 3, 9, 9, 9, 9]).build();
+        assert!(oracle::accepted(&whole).is_err() && oracle::checksums_ok(&whole).is_err());
     }
 }
 

@@ -12,6 +12,9 @@ use smoltcp::wire::{
 /// not know, are skipped; fragments are checked up to their IP headers; protocols that it does not
 /// know are accepted.
 ///
+/// A UDP checksum of zero in IPv6 is refused here (RFC 8200 section 8.1: "IPv6 receivers must discard
+/// UDP packets containing a zero checksum"): smoltcp reads RFC 768 for both families and takes it.
+///
 /// Known limits of the oracle: it refuses TCP and UDP port 0, ICMP messages it has no type for,
 /// and looks into no IPv4 option.
 ///
@@ -103,6 +106,9 @@ fn transport(
         }
         IpProtocol::Udp => {
             let udp = UdpPacket::new_checked(segment).map_err(|_| "smoltcp refuses UDP")?;
+            if udp.checksum() == 0 && matches!(src, IpAddress::Ipv6(_)) {
+                return Err("a UDP checksum of zero in IPv6".into());
+            }
             let parsed = UdpRepr::parse(&udp, &src, &dst, &caps);
             parsed.map(drop).map_err(|_| "smoltcp refuses UDP".into())
         }
