@@ -1,6 +1,7 @@
 //! Simulated hosts: their configuration, and a stack at work with its applications.
 
 use super::app::App;
+use super::fin::FinGuard;
 use super::segment::SegmentId;
 use super::stack::{EPHEMERAL, Queues, Stack, TSVAL, instant};
 use super::toa::{self, ToaSeen};
@@ -123,6 +124,7 @@ pub(super) struct Station {
     pub(super) running: bool,
     pub(super) dirty: bool,
     due: Option<u64>,
+    fins: FinGuard,
     stack: Stack,
     place: (SegmentId, usize),
 }
@@ -171,6 +173,7 @@ impl Station {
             running: true,
             dirty: true,
             due: None,
+            fins: FinGuard::default(),
             stack,
             place,
         }
@@ -193,6 +196,9 @@ impl Station {
     pub(super) fn receive(&mut self, frame: Vec<u8>) {
         if self.running {
             toa::record(&frame, &mut self.toa);
+            if !self.fins.admits(&frame) {
+                return;
+            }
             self.stack.device.rx.push_back(frame);
             self.dirty = true;
         }
@@ -231,6 +237,7 @@ impl Station {
         apps.iter_mut().for_each(|app| app.poll(now_ns, stack));
         stack.poll(now_ns);
         let sent = core::mem::take(&mut stack.device.tx);
+        sent.iter().for_each(|frame| self.fins.sent(frame));
         self.due = self.next_timer(now_ns);
         Some(sent)
     }

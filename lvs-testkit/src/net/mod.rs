@@ -37,6 +37,7 @@
 
 mod app;
 mod bulk;
+mod fin;
 mod host;
 mod ping;
 mod segment;
