@@ -1,7 +1,7 @@
 //! Packets of a session: state, edits, translation.
 
 use crate::admit::Packet;
-use crate::client_addr::{carries, growth, observe, toa_of};
+use crate::client_addr::{carries, growth, is_corrupt, observe, toa_of};
 use crate::director::{Director, Report};
 use crate::outputs::Outputs;
 use lvs_core::counters::Carried;
@@ -103,6 +103,9 @@ impl<P: PortPlan> Director<'_, P> {
         let Some(service) = service.map(|service| service.id) else {
             return DropReason::NoService.into();
         };
+        if is_corrupt(&packet) {
+            return DropReason::BadL4Checksum.into();
+        }
         if let Some(session) = self.store.close(old) {
             self.closed(&session, Closed::Reused);
             self.counters.sessions_reused = self.counters.sessions_reused.wrapping_add(1);
@@ -142,7 +145,7 @@ impl<P: PortPlan> Director<'_, P> {
         let inbound = flow.candidate.direction == Direction::Inbound;
         let mut ahead = None;
         if inbound {
-            self.renew_isn(now, passage, &packet.headers.transport);
+            self.renew_isn(now, passage, &packet)?;
             ahead = self.inbound_edits(now, lane, &mut packet, passage)?;
         } else {
             self.fits(now, lane, &packet, flow.hop, 0)?;
@@ -166,13 +169,22 @@ impl<P: PortPlan> Director<'_, P> {
         Ok(self.emit(now, lane, packet, flow.hop, out))
     }
 
-    /// A SYN with another number on a half-open session: the client gave the first attempt up.
-    fn renew_isn(&self, now: Time, passage: &mut Passage, transport: &Transport) {
-        let Transport::Tcp { flags, seq, .. } = *transport else { return };
-        let Some(detail) = passage.detail.as_mut() else { return };
+    /// A SYN with another number on a half-open session: the client gave the first attempt up. A corrupt
+    /// one may carry any number, and would part the numbers of client and server for good.
+    fn renew_isn<B: PacketBuf>(
+        &self,
+        now: Time,
+        passage: &mut Passage,
+        packet: &Packet<B>,
+    ) -> Result<(), DropReason> {
+        let Transport::Tcp { flags, seq, .. } = packet.headers.transport else { return Ok(()) };
+        let Some(detail) = passage.detail.as_mut() else { return Ok(()) };
         let half_open = matches!(passage.flow.before, TcpState::SynRecv | TcpState::SynSent);
         if !is_pure_syn(Some(flags)) || !half_open || detail.client_isn == seq {
-            return;
+            return Ok(());
+        }
+        if is_corrupt(packet) {
+            return Err(DropReason::BadL4Checksum);
         }
         if passage.policy.new_isn {
             let isn = self.new_isn(now, &passage.flow.quad, None);
@@ -183,6 +195,7 @@ impl<P: PortPlan> Director<'_, P> {
         if passage.policy.toa.is_some() {
             detail.pending |= pending::TOA;
         }
+        Ok(())
     }
 
     /// Everything that is done to a client's segment before its translation. What comes back is a segment

@@ -121,12 +121,8 @@ fn separate_ack<L: Lane>(
     let (data, headers) = (packet.buf.data(), &packet.headers);
     let tuple = headers.tuple.ok_or(DropReason::NoToaRoom)?;
     let pair = AddrPair::from(&tuple);
-    let end = usize::try_from(headers.end).unwrap_or(usize::MAX);
-    if packet.buf.l4_csum() == L4Csum::Unknown {
-        let segment = data.get(usize::from(headers.l4)..end).ok_or(DropReason::NoToaRoom)?;
-        if !verify_tcp(pair, segment, &[]) {
-            return Err(DropReason::BadL4Checksum);
-        }
+    if is_corrupt(packet) {
+        return Err(DropReason::BadL4Checksum);
     }
     let len = usize::from(headers.l4).saturating_add(TCP_FIXED);
     let source = data.get(..len).ok_or(DropReason::NoToaRoom)?;
@@ -141,6 +137,20 @@ fn separate_ack<L: Lane>(
     let parsed = Headers::parse(buf.data(), len).map_err(|_| DropReason::NoToaRoom)?;
     let Parsed::Ip(headers) = parsed else { return Err(DropReason::NoToaRoom) };
     Ok(Packet { buf, headers, port: packet.port })
+}
+
+/// Whether nobody has verified the checksum of a TCP segment yet and it is wrong. Asked where a single
+/// segment decides something that outlasts it.
+pub(crate) fn is_corrupt<B: PacketBuf>(packet: &Packet<B>) -> bool {
+    let headers = &packet.headers;
+    let end = usize::try_from(headers.end).unwrap_or(usize::MAX);
+    let segment = packet.buf.data().get(usize::from(headers.l4)..end);
+    let (L4Csum::Unknown, Some(tuple), Some(segment)) =
+        (packet.buf.l4_csum(), headers.tuple, segment)
+    else {
+        return false;
+    };
+    !verify_tcp(AddrPair::from(&tuple), segment, &[])
 }
 
 /// Bytes of a TCP header without options.
