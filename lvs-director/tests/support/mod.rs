@@ -8,6 +8,7 @@
 
 use core::net::IpAddr;
 use lvs_core::addr::{RealAddr, VirtualAddr};
+use lvs_core::counters::Counters;
 use lvs_core::flow::L4Proto;
 use lvs_core::id::WorkerId;
 use lvs_core::plan::Whole;
@@ -88,4 +89,17 @@ pub fn director(spec: SnapshotSpec, memory: &mut HeapMemory) -> Director<'_> {
         store,
         generation,
     )
+}
+
+/// INV-2. To be called when no packet waits for a neighbour any more: one that waited in vain has a
+/// drop besides its verdict.
+pub fn every_packet_is_counted_once(counters: &Counters) {
+    let verdicts = counters.forwarded
+        + counters.answered
+        + counters.released
+        + counters.learned
+        + counters.waiting
+        + counters.dropped_total();
+    let in_vain = counters.waiting - counters.resumed;
+    assert_eq!(counters.received.packets, verdicts - in_vain, "{counters:#?}");
 }
