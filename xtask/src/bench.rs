@@ -1,26 +1,51 @@
 //! `cargo xtask bench NAME`: measurements as ratios inside one run.
 
-use crate::sh::{Cmd, Outcome, root};
+use crate::sh::{Cmd, EXIT_SKIP, Outcome};
 
-/// The task: hands over to the benchmark program, which prints its table.
+/// The benchmark programs of `benches/`, and whether one drives the labs of `lvsd`.
+const KNOWN: &[(&str, bool)] = &[("afpacket", true), ("director", false)];
+
+/// The task: builds what the benchmark needs and hands over to it. It prints its own table.
 pub(crate) fn run(args: &[String]) -> Outcome {
+    let names = || KNOWN.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     let Some(name) = args.first() else {
-        return Outcome::Failed("which one? known: afpacket".into());
+        return Outcome::Failed(format!("which one? known: {}", names()));
     };
-    if name != "afpacket" {
-        return Outcome::Failed(format!("no benchmark `{name}`; known: afpacket"));
+    let Some((_, needs_lab)) = KNOWN.iter().find(|(known, _)| known == name) else {
+        return Outcome::Failed(format!("no benchmark `{name}`; known: {}", names()));
+    };
+    let rest = args.get(1..).unwrap_or_default();
+    if *needs_lab && !rest.iter().any(|arg| arg == "--no-lab") {
+        let build = Cmd::cargo("build --release --package lvsd").run();
+        if !build.ok() {
+            return Outcome::Failed(build.why().to_owned());
+        }
     }
-    if !root().join("benches/Cargo.toml").exists() {
-        return Outcome::Skipped("benches/ does not exist yet".into());
-    }
-    let mut cmd = Cmd::cargo("run --release --package lvs-benches --bin").arg(name).arg("--");
-    for arg in args.iter().skip(1) {
-        cmd = cmd.arg(arg);
-    }
-    let run = cmd.run();
+    let cmd = Cmd::cargo("run --release --package lvs-benches --bin").arg(name).arg("--");
+    let run = rest.iter().fold(cmd, Cmd::arg).run();
     match run.code {
-        Some(0) => Outcome::Passed(run.last().to_owned()),
-        Some(crate::sh::EXIT_SKIP) => Outcome::Skipped(run.last().to_owned()),
-        _ => Outcome::Failed(run.last().to_owned()),
+        Some(0) => Outcome::Passed(format!("{name} ran; its table says how it went")),
+        Some(EXIT_SKIP) => Outcome::Skipped(run.last().to_owned()),
+        _ => Outcome::Failed(run.why().to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sh::root;
+
+    #[test]
+    fn every_known_benchmark_is_a_program_of_the_benches() {
+        for (name, _) in KNOWN {
+            assert!(root().join(format!("benches/src/bin/{name}.rs")).exists(), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_benchmark_is_refused_with_the_known_ones() {
+        let Outcome::Failed(why) = run(&["fast".into()]) else { panic!("it ran") };
+        assert!(why.contains("afpacket") && why.contains("director"), "{why}");
+        assert!(matches!(run(&[]), Outcome::Failed(_)));
     }
 }

@@ -20,7 +20,8 @@ usage: cargo xtask TASK
   licences                         licences of everything the shipped crates depend on
   links                            links between the pages lead to files
   bare-metal                       link the packet path without panic handler and heap
-  bench afpacket                   forwarding over veth beside a bare ring loop
+  bench afpacket                   forwarding over veth beside a bare ring loop, downloads in the lab
+  bench director                   the packet path alone, over the in-memory lane
 ";
 
 fn main() -> ExitCode {
