@@ -22,6 +22,7 @@ pub mod io;
 #[cfg(feature = "alloc")]
 mod map;
 pub mod plan;
+pub mod prefetch;
 #[cfg(feature = "alloc")]
 pub mod sched;
 #[cfg(feature = "alloc")]

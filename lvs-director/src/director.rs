@@ -137,12 +137,11 @@ impl<'m, P: PortPlan> Director<'m, P> {
         burst: &mut Burst<L::Buf>,
         out: &mut Outputs<L::Buf>,
     ) {
-        burst.drain_with(|packet| {
-            self.process_one(now, lane, port, packet, out);
-        });
+        self.process_burst(now, lane, port, burst, out);
     }
 
-    /// Takes one packet through the pipeline and tells what became of it.
+    /// Takes one packet through the pipeline and tells what became of it. Bytes, verdicts and counters are
+    /// those of [`process`](Self::process), which is faster.
     pub fn process_one<L: Lane>(
         &mut self,
         now: Time,

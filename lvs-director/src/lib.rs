@@ -54,6 +54,7 @@ mod carry;
 mod client_addr;
 mod director;
 mod emit;
+mod fast;
 mod generation;
 mod neighbour;
 mod open;

@@ -267,6 +267,15 @@ impl Neighbours {
         })
     }
 
+    /// Where a next hop is and its Ethernet address, when there is nothing to ask.
+    #[inline]
+    pub(crate) fn settled(&self, id: HopId, now: Time) -> Option<(MacAddr, PortId)> {
+        let entry = self.entries.get(id.index())?;
+        let fresh =
+            entry.state == HopState::Known && now.0 < entry.confirmed.0.saturating_add(TRUSTED);
+        (fresh || entry.state == HopState::Static).then_some((entry.mac, entry.port))
+    }
+
     /// Where a next hop is.
     pub(crate) fn hop(&self, id: HopId) -> Option<NextHop> {
         let entry = self.entries.get(id.index()).filter(|e| e.state != HopState::Unused)?;

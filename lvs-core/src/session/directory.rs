@@ -13,6 +13,7 @@
 //! The entry is the slot with the direction in its highest bit: a lookup tells both at once.
 
 use crate::flow::Direction;
+use crate::prefetch::prefetch;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Keys per bucket.
@@ -77,6 +78,18 @@ impl<'m> Directory<'m> {
         let homes = self.buckets.len().saturating_sub(WALK - 1) as u64;
         // High bits times the number of homes: any count, no division.
         ((hash >> 32).wrapping_mul(homes) >> 32) as usize
+    }
+
+    /// Begins to fetch the home bucket of a key.
+    pub(super) fn prefetch(&self, hash: u64) {
+        if let Some(bucket) = self.buckets.get(self.home(hash)) {
+            prefetch(bucket);
+        }
+    }
+
+    /// The first slot on the walk whose tag matches. Nearly always the right one; the caller compares.
+    pub(super) fn guess(&self, hash: u64) -> Option<(u32, Direction)> {
+        self.find(hash, |_, _| true)
     }
 
     /// The first slot on the walk whose tag matches and whose session `is_it`.

@@ -254,6 +254,22 @@ pub(super) trait Line:
     fn hash(key: &SipHash13, tuple: &Self::Tuple) -> u64;
 }
 
+impl LineV4 {
+    /// Whether addresses and ports are those of the tuple.
+    #[inline]
+    pub(super) fn same_key(&self, direction: Direction, t: &TupleV4) -> bool {
+        let [src, dst, sport, dport] = match direction {
+            Direction::Inbound => {
+                [self.client, self.virt, self.client_port.into(), self.virt_port.into()]
+            }
+            Direction::Return => {
+                [self.server, self.local, self.server_port.into(), self.local_port.into()]
+            }
+        };
+        (src, dst) == (t.src, t.dst) && (sport, dport) == (t.sport.into(), t.dport.into())
+    }
+}
+
 impl Line for LineV4 {
     type Tuple = TupleV4;
     const V6: bool = false;
@@ -267,21 +283,7 @@ impl Line for LineV4 {
     }
 
     fn matches(&self, direction: Direction, t: &TupleV4) -> bool {
-        let same = match direction {
-            Direction::Inbound => {
-                self.client == t.src
-                    && self.virt == t.dst
-                    && self.client_port == t.sport
-                    && self.virt_port == t.dport
-            }
-            Direction::Return => {
-                self.server == t.src
-                    && self.local == t.dst
-                    && self.server_port == t.sport
-                    && self.local_port == t.dport
-            }
-        };
-        same && self.tail.has(flag::LIVE) && self.tail.proto() == t.proto
+        self.same_key(direction, t) && self.tail.has(flag::LIVE) && self.tail.proto() == t.proto
     }
 
     fn tuple(&self, direction: Direction) -> TupleV4 {

@@ -22,6 +22,7 @@
 //!   most 4 s late while [`SessionStore::next_expired`] is called with enough budget.
 
 mod directory;
+mod fast;
 mod free;
 #[cfg(feature = "alloc")]
 mod heap;
@@ -30,6 +31,7 @@ mod lists;
 mod table;
 pub mod tcp;
 
+pub use fast::{Pending, PlainV4};
 #[cfg(feature = "alloc")]
 pub use heap::HeapMemory;
 pub use layout::Quad;
@@ -39,6 +41,7 @@ use crate::addr::RealAddr;
 use crate::counters::Traffic;
 use crate::flow::{Direction, WireTuple};
 use crate::id::{HopId, LocalId, ServerId, SessionId, TimeoutClass};
+use crate::io::BURST;
 use crate::plan::{PortPlan, Whole};
 use crate::time::{Tick, Time};
 use crate::timeouts::TimeoutTicks;
@@ -133,6 +136,14 @@ pub struct Candidate {
     slot: u32,
     /// Which side the packet comes from.
     pub direction: Direction,
+}
+
+impl Candidate {
+    /// One bit out of 64 that stands for the session: packets of the same session have the same one.
+    #[must_use]
+    pub const fn filter_bit(&self) -> u64 {
+        1 << (self.slot & 63)
+    }
 }
 
 /// What a packet tells its session.
@@ -408,8 +419,29 @@ impl<'m, P: PortPlan> SessionStore<'m, P> {
 
     /// Looks up a burst: one answer per probe, in order. Probes beyond `found.len()` are not looked at.
     pub fn lookup(&self, probes: &[Probe], found: &mut [Option<Candidate>]) {
-        for (probe, place) in probes.iter().zip(found) {
-            *place = self.lookup_one(probe);
+        for (probes, found) in probes.chunks(BURST).zip(found.chunks_mut(BURST)) {
+            let mut pending = [Pending::default(); BURST];
+            for (probe, place) in probes.iter().zip(&mut pending) {
+                *place = self.begin(probe);
+            }
+            for place in &mut pending {
+                self.advance(place);
+            }
+            for ((probe, pending), place) in probes.iter().zip(&pending).zip(found) {
+                // A guess that is not the right one, rare as it is, takes the slow way.
+                let right = pending.guess().filter(|guess| self.is_at(*guess, &probe.tuple));
+                *place = right.or_else(|| pending.guess().and_then(|_| self.lookup_one(probe)));
+            }
+        }
+    }
+
+    /// Whether a candidate is the session of this tuple.
+    #[must_use]
+    pub fn is_at(&self, candidate: Candidate, tuple: &WireTuple) -> bool {
+        match (tuple, candidate.v6) {
+            (WireTuple::V4(tuple), false) => self.v4.is_at(candidate, tuple),
+            (WireTuple::V6(tuple), true) => self.v6.is_at(candidate, tuple),
+            _ => false,
         }
     }
 

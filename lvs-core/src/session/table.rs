@@ -14,6 +14,7 @@ use crate::counters::Traffic;
 use crate::flow::{Direction, L4Proto};
 use crate::id::{HopId, ServerId, SessionId, TimeoutClass};
 use crate::plan::PortPlan;
+use crate::prefetch::prefetch;
 use crate::siphash::SipHash13;
 use crate::time::{Tick, Time};
 use crate::timeouts::TimeoutTicks;
@@ -173,6 +174,39 @@ impl<'m, L: Line> Table<'m, L> {
         Some(Candidate { v6: L::V6, slot, direction })
     }
 
+    /// Whether a candidate is the session of this tuple.
+    pub(super) fn is_at(&self, candidate: Candidate, tuple: &L::Tuple) -> bool {
+        let line = self.lines.get(candidate.slot as usize);
+        line.is_some_and(|line| line.matches(candidate.direction, tuple))
+    }
+
+    /// The hash of a tuple; its bucket is on its way.
+    pub(super) fn begin(&self, tuple: &L::Tuple) -> u64 {
+        let hash = L::hash(&self.hash, tuple);
+        self.directory.prefetch(hash);
+        hash
+    }
+
+    /// Where a key with this hash probably is; its line is on its way.
+    pub(super) fn guess(&self, hash: u64) -> Option<Candidate> {
+        let (slot, direction) = self.directory.guess(hash)?;
+        self.prefetch(slot);
+        Some(Candidate { v6: L::V6, slot, direction })
+    }
+
+    /// The slot that the port plan names; its line is on its way.
+    pub(super) fn begin_direct(&self, local: u16, within: u32) -> Option<Candidate> {
+        let slot = self.free.base(Group::Local(local)).checked_add(within)?;
+        self.prefetch(slot);
+        Some(Candidate { v6: L::V6, slot, direction: Direction::Return })
+    }
+
+    fn prefetch(&self, slot: u32) {
+        if let Some(line) = self.lines.get(slot as usize) {
+            prefetch(line);
+        }
+    }
+
     /// Where a reply belongs, from the port plan.
     pub(super) fn direct(&self, local: u16, within: u32, tuple: &L::Tuple) -> Option<Candidate> {
         let slot = self.free.base(Group::Local(local)).checked_add(within)?;
@@ -259,7 +293,15 @@ impl<'m, L: Line> Table<'m, L> {
         })
     }
 
-    fn harvest(&mut self, slot: u32) {
+    pub(super) fn line(&self, slot: u32) -> Option<&L> {
+        self.lines.get(slot as usize)
+    }
+
+    pub(super) fn line_mut(&mut self, slot: u32) -> Option<&mut L> {
+        self.lines.get_mut(slot as usize)
+    }
+
+    pub(super) fn harvest(&mut self, slot: u32) {
         if let (Some(line), Some(cold)) =
             (self.lines.get_mut(slot as usize), self.cold.get_mut(slot as usize))
         {
