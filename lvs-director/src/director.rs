@@ -84,6 +84,7 @@ pub struct Director<'m, P = Whole> {
     pub(crate) counters: Counters,
     pub(crate) events: EventRing<EVENTS>,
     pub(crate) isn_key: [u64; 2],
+    pub(crate) short_way: u64,
     reroute: Option<Cursor>,
 }
 
@@ -98,6 +99,7 @@ impl<'m, P: PortPlan> Director<'m, P> {
             counters: Counters::default(),
             events: EventRing::default(),
             isn_key: config.isn_key,
+            short_way: 0,
             reroute: None,
         };
         director.settle();
@@ -254,6 +256,13 @@ impl<'m, P: PortPlan> Director<'m, P> {
     #[must_use]
     pub const fn events_lost(&self) -> u64 {
         self.events.lost()
+    }
+
+    /// Packets of bursts that took the short way: ordinary segments of plain sessions. They are counted in
+    /// [`counters`](Self::counters) like all others.
+    #[must_use]
+    pub const fn short_way(&self) -> u64 {
+        self.short_way
     }
 
     /// Its counters.

@@ -168,6 +168,7 @@ impl<P: PortPlan> Director<'_, P> {
         self.store.commit_plain(candidate, now.tick(), bytes);
         self.counters.received.add(frame_len as u64);
         self.counters.count(Verdict::Forward(port));
+        self.short_way = self.short_way.wrapping_add(1);
         let segment = Segment { tcp_flags: Some(quick.flags), bytes };
         for carried in self.generation.carried(plain.server).into_iter().flatten() {
             count(carried, candidate.direction, segment);

@@ -31,7 +31,7 @@ proptest! {
 
     #[test]
     fn on_nearly_valid_frames(frame in strategies::nearly_valid()) {
-        agrees(&frame.frame)?;
+        agrees(&frame.built.frame)?;
     }
 
     #[test]
