@@ -184,7 +184,7 @@ impl<'m> Rig<'m> {
 }
 
 fn copy(packet: &MemBuf) -> MemBuf {
-    MemBuf::from_bytes(&packet.to_vec()).with_meta(packet.meta().clone())
+    MemBuf::from_bytes(&packet.to_vec()).with_meta(*packet.meta())
 }
 
 fn fields(frame: &[u8]) -> Option<(SocketAddr, SocketAddr)> {

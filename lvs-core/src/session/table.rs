@@ -1,60 +1,44 @@
-//! The sessions of one address family: directory, hot lines, cold records, free slots and expiry over
-//! memory that the caller lends. The public face is [`super::SessionStore`].
+//! The sessions of one address family over memory that the caller lends: how the memory is divided, and
+//! what packets and listings ask. Opening and closing are in `opening`, time-outs in `expiry`. The public face is [`super::SessionStore`].
 
 use super::directory::{Bucket, Directory, buckets_for};
+use super::expiry::SHORT;
 use super::free::{FreeSlots, Group, RingState};
-use super::layout::{Cold, Line, Quad, Tail, bytes, flag, packets};
-use super::lists::{CLASSES, KINDS, ListId, Lists};
+use super::layout::{Cold, Line, Tail, bytes, flag, packets};
+use super::lists::Lists;
 use super::tcp::{self, TcpState};
-use super::{
-    Candidate, Detail, Flow, Open, OpenError, Opened, Place, Previous, Reserved, Segment, Session,
-    TableConfig, Translation,
-};
+use super::{Candidate, Detail, Flow, Segment, Session, TableConfig, Translation};
 use crate::counters::Traffic;
-use crate::flow::{Direction, L4Proto};
+use crate::flow::Direction;
 use crate::id::{HopId, ServerId, SessionId, TimeoutClass};
 use crate::plan::PortPlan;
 use crate::prefetch::prefetch;
 use crate::siphash::SipHash13;
-use crate::time::{Tick, Time};
+use crate::time::Tick;
 use crate::timeouts::TimeoutTicks;
 use core::mem::size_of;
 use zerocopy::FromBytes;
 
-/// The number of the UDP "state" behind the eleven of TCP.
-const UDP_KIND: u8 = 11;
-/// Time-outs up to this are kept in lists, exact to a tick; longer ones are found by the sweeper.
-const SHORT: u32 = Tick::covering(core::time::Duration::from_secs(10));
-/// The sweeper passes over the whole table in this many ticks: 4 s less the two ticks that counting
-/// may add to a time-out.
-const TURN: u32 = 57;
-
 pub(super) struct Table<'m, L> {
-    hash: SipHash13,
-    directory: Directory<'m>,
-    lines: &'m mut [L],
-    cold: &'m mut [Cold],
-    free: FreeSlots<'m>,
-    lists: Lists,
-    live: u32,
-    sweep_at: usize,
-    sweep_owed: u32,
-    swept: Tick,
+    pub(super) hash: SipHash13,
+    pub(super) directory: Directory<'m>,
+    pub(super) lines: &'m mut [L],
+    pub(super) cold: &'m mut [Cold],
+    pub(super) free: FreeSlots<'m>,
+    pub(super) lists: Lists,
+    pub(super) live: u32,
+    pub(super) sweep_at: usize,
+    pub(super) sweep_owed: u32,
+    pub(super) swept: Tick,
     /// Whether sessions may exist whose time-out became short while they were in no list.
-    strays: bool,
+    pub(super) strays: bool,
     /// No session that the sweeper is responsible for has a shorter time-out, so a younger one needs no
     /// look at its class.
-    shortest_swept: u32,
+    pub(super) shortest_swept: u32,
     /// The list at which a search for short time-outs goes on.
-    short_at: usize,
+    pub(super) short_at: usize,
     /// Which of lists and sweeper was served first by the last call; the other one is next.
-    lists_first: bool,
-}
-
-/// Ticks since `last`; 0 when the clock went back, so that nothing expires early.
-const fn idle(now: Tick, last: u32) -> u32 {
-    let ticks = now.since(Tick(last));
-    if ticks > u32::MAX / 2 { 0 } else { ticks }
+    pub(super) lists_first: bool,
 }
 
 /// How the memory of a table is divided.
@@ -66,7 +50,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(config: &TableConfig, per_local: u32) -> Option<Self> {
+    pub(super) fn of(config: &TableConfig, per_local: u32) -> Option<Self> {
         let local = usize::from(config.local_addresses).checked_mul(per_local as usize)?;
         let general = config.general as usize;
         let slots = local.checked_add(general)?;
@@ -79,7 +63,7 @@ impl Parts {
         Some(Self { slots, buckets, rings: usize::from(config.local_addresses).checked_add(1)? })
     }
 
-    fn bytes<L>(&self) -> Option<usize> {
+    pub(super) fn bytes<L>(&self) -> Option<usize> {
         let words = self.slots.checked_mul(4)?.checked_add(self.rings.checked_mul(8)?)?;
         self.slots
             .checked_mul(size_of::<L>().checked_add(size_of::<Cold>())?)?
@@ -145,11 +129,11 @@ impl<'m, L: Line> Table<'m, L> {
             .sum()
     }
 
-    fn is_live(&self, slot: u32) -> Option<&L> {
+    pub(super) fn is_live(&self, slot: u32) -> Option<&L> {
         self.lines.get(slot as usize).filter(|line| line.tail().has(flag::LIVE))
     }
 
-    fn id(&self, slot: u32) -> SessionId {
+    pub(super) fn id(&self, slot: u32) -> SessionId {
         let generation = self.cold.get(slot as usize).map_or(0, |cold| cold.generation);
         SessionId { v6: L::V6, slot, generation }
     }
@@ -201,7 +185,7 @@ impl<'m, L: Line> Table<'m, L> {
         Some(Candidate { v6: L::V6, slot, direction: Direction::Return })
     }
 
-    fn prefetch(&self, slot: u32) {
+    pub(super) fn prefetch(&self, slot: u32) {
         if let Some(line) = self.lines.get(slot as usize) {
             prefetch(line);
         }
@@ -273,7 +257,7 @@ impl<'m, L: Line> Table<'m, L> {
         Some(Flow { after, ..flow })
     }
 
-    fn flow(&self, candidate: Candidate) -> Option<Flow> {
+    pub(super) fn flow(&self, candidate: Candidate) -> Option<Flow> {
         let line = self.lines.get(candidate.slot as usize)?;
         let tail = line.tail();
         let state = TcpState::from_number(tail.state_number());
@@ -307,188 +291,6 @@ impl<'m, L: Line> Table<'m, L> {
         {
             cold.harvest(line.tail_mut());
         }
-    }
-
-    fn kind_of(tail: &Tail) -> u8 {
-        match tail.proto() {
-            L4Proto::Tcp => tail.state_number(),
-            L4Proto::Udp => UDP_KIND,
-        }
-    }
-
-    fn timeout(classes: &[TimeoutTicks], class: u8, kind: u8) -> u32 {
-        let class = classes.get(usize::from(class)).or_else(|| classes.first());
-        class.map_or(SHORT, |ticks| {
-            if kind == UDP_KIND {
-                ticks.udp
-            } else {
-                ticks.tcp.get(usize::from(kind)).copied().unwrap_or(SHORT)
-            }
-        })
-    }
-
-    /// Writes the state and puts the session at the end of the list that it now belongs to, if any.
-    fn relist(&mut self, slot: u32, state: TcpState, classes: &[TimeoutTicks]) {
-        let (Some(line), Some(cold)) =
-            (self.lines.get_mut(slot as usize), self.cold.get(slot as usize))
-        else {
-            return;
-        };
-        let class = cold.class;
-        let tail = line.tail_mut();
-        let was = ListId { class, kind: Self::kind_of(tail) };
-        let listed = tail.has(flag::LISTED);
-        tail.set_state_number(state.index() as u8);
-        let is = ListId { class, kind: Self::kind_of(tail) };
-        let short = Self::timeout(classes, class, is.kind) <= SHORT;
-        tail.flags = if short { tail.flags | flag::LISTED } else { tail.flags & !flag::LISTED };
-        if listed {
-            self.lists.unlink(was, slot, self.cold);
-        }
-        if short {
-            self.lists.append(is, slot, self.cold);
-        }
-    }
-
-    /// Time-outs changed. Sessions in lists stay there. The sweeper keeps those that it has, until their
-    /// state changes, even if their time-out is short now: appended to a list they would break its order.
-    pub(super) fn set_classes(&mut self, before: &[TimeoutTicks], after: &[TimeoutTicks]) {
-        let mut kinds = (0..CLASSES as u8).flat_map(|c| (0..KINDS as u8).map(move |k| (c, k)));
-        let shortened = |(class, kind): (u8, u8)| {
-            Self::timeout(before, class, kind) > SHORT && Self::timeout(after, class, kind) <= SHORT
-        };
-        self.strays = self.live > 0 && (self.strays || kinds.any(shortened));
-        self.shortest_swept = after
-            .iter()
-            .flat_map(|ticks| ticks.tcp.iter().chain([&ticks.udp]))
-            .copied()
-            .filter(|ticks| self.strays || *ticks > SHORT)
-            .min()
-            .unwrap_or(SHORT);
-    }
-
-    pub(super) fn open(
-        &mut self,
-        now: Tick,
-        open: &Open<'_>,
-        plan: &impl PortPlan,
-        classes: &[TimeoutTicks],
-        translate: impl FnOnce(&Reserved) -> Translation,
-    ) -> Result<Opened, OpenError> {
-        let mut quad = open.quad;
-        let slot = self.reserve(open, plan, &mut quad)?;
-        let line = line_of::<L>(now, open, &quad).ok_or(OpenError::Family);
-        let line = line.and_then(|line| self.publish(slot, &line).map(|()| line));
-        let mut line = line.inspect_err(|_| self.free.unpop(slot))?;
-        // Nothing fails from here on.
-        let reserved = Reserved { quad, previous: self.previous(slot) };
-        set_translation(line.tail_mut(), translate(&reserved));
-        self.write(slot, line, now, open.class);
-        self.live = self.live.wrapping_add(1);
-        self.relist(slot, open.state, classes);
-        Ok(Opened { id: self.id(slot), quad })
-    }
-
-    /// Takes a slot, and with it a local port.
-    fn reserve(
-        &mut self,
-        open: &Open<'_>,
-        plan: &impl PortPlan,
-        quad: &mut Quad,
-    ) -> Result<u32, OpenError> {
-        let Place::Local { addresses, first } = open.place else {
-            return self.free.pop(Group::General).ok_or(OpenError::Full);
-        };
-        let server = crate::addr::RealAddr::new(quad.server.0, quad.server.1);
-        let order = addresses.iter().skip(first).chain(addresses.iter().take(first));
-        for address in order {
-            let group = Group::Local(address.id.0);
-            // A plan may have no port for this server in a slot; the next slots are tried in turn.
-            for _ in 0..8 {
-                let Some(slot) = self.free.pop(group) else { break };
-                let within = slot.wrapping_sub(self.free.base(group));
-                if let Some(port) = plan.port_for(within, address.ip, &server) {
-                    quad.local = (address.ip, port);
-                    return Ok(slot);
-                }
-                self.free.push(slot);
-            }
-        }
-        Err(OpenError::NoPort)
-    }
-
-    /// The last session of the slot: its record is still there.
-    fn previous(&self, slot: u32) -> Option<Previous> {
-        let cold = self.cold.get(slot as usize)?;
-        if cold.generation == 0 {
-            return None;
-        }
-        let server = self.lines.get(slot as usize)?.quad().server;
-        Some(Previous {
-            server: crate::addr::RealAddr::new(server.0, server.1),
-            next_seq: cold.server_ack,
-        })
-    }
-
-    fn write(&mut self, slot: u32, line: L, now: Tick, class: TimeoutClass) {
-        let (Some(place), Some(cold)) =
-            (self.lines.get_mut(slot as usize), self.cold.get_mut(slot as usize))
-        else {
-            return;
-        };
-        *place = line;
-        *cold = Cold {
-            generation: cold.generation,
-            opened: now.0,
-            // There is a list for each class that is known, and none for others.
-            class: if usize::from(class.0) < CLASSES { class.0 } else { 0 },
-            ..Cold::default()
-        };
-    }
-
-    /// Enters the keys of a line that is to be written: all or none.
-    fn publish(&mut self, slot: u32, line: &L) -> Result<(), OpenError> {
-        let inbound = line.tuple(Direction::Inbound);
-        let reply = line.tuple(Direction::Return);
-        let two_keys = line.tail().has(flag::TWO_KEYS);
-        if self.find(&inbound).is_some() || (two_keys && self.find(&reply).is_some()) {
-            return Err(OpenError::Taken);
-        }
-        let hash = L::hash(&self.hash, &inbound);
-        self.directory.insert(hash, slot, Direction::Inbound).map_err(|_| OpenError::Full)?;
-        if two_keys {
-            let second = L::hash(&self.hash, &reply);
-            if self.directory.insert(second, slot, Direction::Return).is_err() {
-                self.directory.remove(hash, slot, Direction::Inbound);
-                return Err(OpenError::Full);
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends a session and frees its slot and port; its last state is returned.
-    pub(super) fn close(&mut self, slot: u32) -> Option<Session> {
-        self.harvest(slot);
-        let session = self.session(slot)?;
-        let line = self.lines.get_mut(slot as usize)?;
-        let inbound = L::hash(&self.hash, &line.tuple(Direction::Inbound));
-        let reply = L::hash(&self.hash, &line.tuple(Direction::Return));
-        let tail = line.tail_mut();
-        let flags = core::mem::take(&mut tail.flags);
-        let id = ListId { class: session.class.0, kind: Self::kind_of(tail) };
-        self.directory.remove(inbound, slot, Direction::Inbound);
-        if flags & flag::TWO_KEYS != 0 {
-            self.directory.remove(reply, slot, Direction::Return);
-        }
-        if flags & flag::LISTED != 0 {
-            self.lists.unlink(id, slot, self.cold);
-        }
-        let cold = self.cold.get_mut(slot as usize)?;
-        // Never 0 again: 0 means that the slot has held no session yet.
-        cold.generation = cold.generation.wrapping_add(1).max(1);
-        self.free.push(slot);
-        self.live = self.live.saturating_sub(1);
-        Some(session)
     }
 
     /// A copy of everything about a session.
@@ -569,85 +371,6 @@ impl<'m, L: Line> Table<'m, L> {
         }
     }
 
-    /// The next session whose time has passed, looking at no more than `budget` places. Budget is used up
-    /// by what it looks at; call again until `None`. Lists and sweeper take turns at being first, so that
-    /// neither starves on small budgets.
-    pub(super) fn next_expired(
-        &mut self,
-        now: Tick,
-        classes: &[TimeoutTicks],
-        budget: &mut u32,
-    ) -> Option<u32> {
-        self.lists_first = !self.lists_first;
-        if self.lists_first {
-            self.next_short(now, classes, budget).or_else(|| self.next_long(now, classes, budget))
-        } else {
-            self.next_long(now, classes, budget).or_else(|| self.next_short(now, classes, budget))
-        }
-    }
-
-    /// Looks at the oldest session of each list, once round from where an earlier call ended.
-    fn next_short(&mut self, now: Tick, classes: &[TimeoutTicks], budget: &mut u32) -> Option<u32> {
-        let start = self.short_at;
-        for (from, end) in [(start, KINDS.wrapping_mul(CLASSES)), (0, start)] {
-            self.short_at = from;
-            while let Some((at, id)) = self.lists.next_busy(self.short_at)
-                && at < end
-            {
-                *budget = budget.checked_sub(1)?;
-                self.short_at = at;
-                let slot = self.lists.oldest(id)?;
-                let last_seen = self.lines.get(slot as usize)?.tail().last_seen;
-                if idle(now, last_seen) >= Self::timeout(classes, id.class, id.kind) {
-                    return Some(slot);
-                }
-                self.short_at = at.wrapping_add(1);
-            }
-        }
-        None
-    }
-
-    fn next_long(&mut self, now: Tick, classes: &[TimeoutTicks], budget: &mut u32) -> Option<u32> {
-        self.owe(now);
-        while self.sweep_owed > 0 {
-            *budget = budget.checked_sub(1)?;
-            self.sweep_owed = self.sweep_owed.wrapping_sub(1);
-            let at = self.sweep_at;
-            let next = at.wrapping_add(1);
-            self.sweep_at = if next >= self.lines.len() { 0 } else { next };
-            let tail = self.lines.get(at)?.tail();
-            if !tail.has(flag::LIVE) || tail.has(flag::LISTED) {
-                continue;
-            }
-            let idle = idle(now, tail.last_seen);
-            if idle < self.shortest_swept {
-                continue;
-            }
-            let class = self.cold.get(at)?.class;
-            if idle >= Self::timeout(classes, class, Self::kind_of(tail)) {
-                return u32::try_from(at).ok();
-            }
-        }
-        None
-    }
-
-    /// Every tick the sweeper owes its share of the table.
-    fn owe(&mut self, now: Tick) {
-        let passed = now.since(self.swept);
-        if passed == 0 {
-            return;
-        }
-        self.swept = now;
-        let all = u32::try_from(self.lines.len()).unwrap_or(u32::MAX);
-        let share = all.div_ceil(TURN);
-        self.sweep_owed = self.sweep_owed.saturating_add(share.saturating_mul(passed)).min(all);
-    }
-
-    /// When something may expire next, at the earliest; `None` while there is no session.
-    pub(super) fn next_deadline(&self, now: Time) -> Option<Time> {
-        (self.live > 0).then(|| Time((now.0 >> Tick::SHIFT).wrapping_add(1) << Tick::SHIFT))
-    }
-
     /// Copies of live sessions from `cursor` on; returns where to go on.
     pub(super) fn scan(
         &self,
@@ -665,24 +388,6 @@ impl<'m, L: Line> Table<'m, L> {
     }
 }
 
-/// The line of a session to open, without its translation; `None` when the families differ.
-fn line_of<L: Line>(now: Tick, open: &Open<'_>, quad: &Quad) -> Option<L> {
-    let mut line = L::default();
-    if !line.set_quad(quad) {
-        return None;
-    }
-    let tail = line.tail_mut();
-    tail.last_seen = now.0;
-    tail.set_kind(quad.proto, open.state.index() as u8);
-    tail.flags = flag::LIVE
-        | if open.plain { flag::PLAIN } else { 0 }
-        | if matches!(open.place, Place::General) { flag::TWO_KEYS } else { 0 };
-    tail.hop_in = open.hop_in.0;
-    tail.hop_out = open.hop_out.0;
-    tail.server = open.server.0;
-    Some(line)
-}
-
 const fn translation_of(tail: &Tail) -> Translation {
     Translation {
         l4_delta: tail.l4_delta,
@@ -690,11 +395,4 @@ const fn translation_of(tail: &Tail) -> Translation {
         seq_delta: tail.seq_delta,
         ack_delta: tail.ack_delta,
     }
-}
-
-const fn set_translation(tail: &mut Tail, translation: Translation) {
-    tail.l4_delta = translation.l4_delta;
-    tail.ip_delta = translation.ip_delta;
-    tail.seq_delta = translation.seq_delta;
-    tail.ack_delta = translation.ack_delta;
 }

@@ -250,7 +250,7 @@ pub const SERVICE: Section = Section {
             "name of a scheduler",
             "\"wrr\"",
             "\"rr\"",
-            "How a server is chosen for a new connection: `rr` in turn, `wrr` in turn by weight.",
+            "How a server is chosen for a new connection, by the names of `ipvsadm -s`: `rr` in turn, `wrr` in turn by weight, `lc` `wlc` `sed` `nq` by load, `sh` `mh` `dh` by hash (`sh-port`, `mh-fallback` and so on with flags), `fo` `ovf` by order.",
         ),
         key(
             "local_pool",

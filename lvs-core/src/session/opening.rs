@@ -1,0 +1,163 @@
+//! How sessions begin and end: slot and port, keys, memory of the slot. All or nothing.
+
+use super::free::Group;
+use super::layout::{Cold, Line, Quad, Tail, flag};
+use super::lists::{CLASSES, ListId};
+use super::table::Table;
+use super::{Open, OpenError, Opened, Place, Previous, Reserved, Session, Translation};
+use crate::flow::Direction;
+use crate::id::TimeoutClass;
+use crate::plan::PortPlan;
+use crate::time::Tick;
+use crate::timeouts::TimeoutTicks;
+
+impl<L: Line> Table<'_, L> {
+    pub(super) fn open(
+        &mut self,
+        now: Tick,
+        open: &Open<'_>,
+        plan: &impl PortPlan,
+        classes: &[TimeoutTicks],
+        translate: impl FnOnce(&Reserved) -> Translation,
+    ) -> Result<Opened, OpenError> {
+        let mut quad = open.quad;
+        let slot = self.reserve(open, plan, &mut quad)?;
+        let line = line_of::<L>(now, open, &quad).ok_or(OpenError::Family);
+        let line = line.and_then(|line| self.publish(slot, &line).map(|()| line));
+        let mut line = line.inspect_err(|_| self.free.unpop(slot))?;
+        // Nothing fails from here on.
+        let reserved = Reserved { quad, previous: self.previous(slot) };
+        set_translation(line.tail_mut(), translate(&reserved));
+        self.write(slot, line, now, open.class);
+        self.live = self.live.wrapping_add(1);
+        self.relist(slot, open.state, classes);
+        Ok(Opened { id: self.id(slot), quad })
+    }
+
+    /// Takes a slot, and with it a local port.
+    pub(super) fn reserve(
+        &mut self,
+        open: &Open<'_>,
+        plan: &impl PortPlan,
+        quad: &mut Quad,
+    ) -> Result<u32, OpenError> {
+        let Place::Local { addresses, first } = open.place else {
+            return self.free.pop(Group::General).ok_or(OpenError::Full);
+        };
+        let server = crate::addr::RealAddr::new(quad.server.0, quad.server.1);
+        let order = addresses.iter().skip(first).chain(addresses.iter().take(first));
+        for address in order {
+            let group = Group::Local(address.id.0);
+            // A plan may have no port for this server in a slot; the next slots are tried in turn.
+            for _ in 0..8 {
+                let Some(slot) = self.free.pop(group) else { break };
+                let within = slot.wrapping_sub(self.free.base(group));
+                if let Some(port) = plan.port_for(within, address.ip, &server) {
+                    quad.local = (address.ip, port);
+                    return Ok(slot);
+                }
+                self.free.push(slot);
+            }
+        }
+        Err(OpenError::NoPort)
+    }
+
+    /// The last session of the slot: its record is still there.
+    pub(super) fn previous(&self, slot: u32) -> Option<Previous> {
+        let cold = self.cold.get(slot as usize)?;
+        if cold.generation == 0 {
+            return None;
+        }
+        let server = self.lines.get(slot as usize)?.quad().server;
+        Some(Previous {
+            server: crate::addr::RealAddr::new(server.0, server.1),
+            next_seq: cold.server_ack,
+        })
+    }
+
+    pub(super) fn write(&mut self, slot: u32, line: L, now: Tick, class: TimeoutClass) {
+        let (Some(place), Some(cold)) =
+            (self.lines.get_mut(slot as usize), self.cold.get_mut(slot as usize))
+        else {
+            return;
+        };
+        *place = line;
+        *cold = Cold {
+            generation: cold.generation,
+            opened: now.0,
+            // There is a list for each class that is known, and none for others.
+            class: if usize::from(class.0) < CLASSES { class.0 } else { 0 },
+            ..Cold::default()
+        };
+    }
+
+    /// Enters the keys of a line that is to be written: all or none.
+    pub(super) fn publish(&mut self, slot: u32, line: &L) -> Result<(), OpenError> {
+        let inbound = line.tuple(Direction::Inbound);
+        let reply = line.tuple(Direction::Return);
+        let two_keys = line.tail().has(flag::TWO_KEYS);
+        if self.find(&inbound).is_some() || (two_keys && self.find(&reply).is_some()) {
+            return Err(OpenError::Taken);
+        }
+        let hash = L::hash(&self.hash, &inbound);
+        self.directory.insert(hash, slot, Direction::Inbound).map_err(|_| OpenError::Full)?;
+        if two_keys {
+            let second = L::hash(&self.hash, &reply);
+            if self.directory.insert(second, slot, Direction::Return).is_err() {
+                self.directory.remove(hash, slot, Direction::Inbound);
+                return Err(OpenError::Full);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a session and frees its slot and port; its last state is returned.
+    pub(super) fn close(&mut self, slot: u32) -> Option<Session> {
+        self.harvest(slot);
+        let session = self.session(slot)?;
+        let line = self.lines.get_mut(slot as usize)?;
+        let inbound = L::hash(&self.hash, &line.tuple(Direction::Inbound));
+        let reply = L::hash(&self.hash, &line.tuple(Direction::Return));
+        let tail = line.tail_mut();
+        let flags = core::mem::take(&mut tail.flags);
+        let id = ListId { class: session.class.0, kind: Self::kind_of(tail) };
+        self.directory.remove(inbound, slot, Direction::Inbound);
+        if flags & flag::TWO_KEYS != 0 {
+            self.directory.remove(reply, slot, Direction::Return);
+        }
+        if flags & flag::LISTED != 0 {
+            self.lists.unlink(id, slot, self.cold);
+        }
+        let cold = self.cold.get_mut(slot as usize)?;
+        // Never 0 again: 0 means that the slot has held no session yet.
+        cold.generation = cold.generation.wrapping_add(1).max(1);
+        self.free.push(slot);
+        self.live = self.live.saturating_sub(1);
+        Some(session)
+    }
+}
+
+/// The line of a session to open, without its translation; `None` when the families differ.
+fn line_of<L: Line>(now: Tick, open: &Open<'_>, quad: &Quad) -> Option<L> {
+    let mut line = L::default();
+    if !line.set_quad(quad) {
+        return None;
+    }
+    let tail = line.tail_mut();
+    tail.last_seen = now.0;
+    tail.set_kind(quad.proto, open.state.index() as u8);
+    tail.flags = flag::LIVE
+        | if open.plain { flag::PLAIN } else { 0 }
+        | if matches!(open.place, Place::General) { flag::TWO_KEYS } else { 0 };
+    tail.hop_in = open.hop_in.0;
+    tail.hop_out = open.hop_out.0;
+    tail.server = open.server.0;
+    Some(line)
+}
+
+const fn set_translation(tail: &mut Tail, translation: Translation) {
+    tail.l4_delta = translation.l4_delta;
+    tail.ip_delta = translation.ip_delta;
+    tail.seq_delta = translation.seq_delta;
+    tail.ack_delta = translation.ack_delta;
+}
