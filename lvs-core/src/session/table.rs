@@ -11,7 +11,6 @@ use super::{Candidate, Detail, Flow, Segment, Session, TableConfig, Translation}
 use crate::counters::Traffic;
 use crate::flow::Direction;
 use crate::id::{HopId, ServerId, SessionId, TimeoutClass};
-use crate::plan::PortPlan;
 use crate::prefetch::prefetch;
 use crate::siphash::SipHash13;
 use crate::time::Tick;
