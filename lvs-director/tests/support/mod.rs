@@ -6,6 +6,8 @@
 //! ```
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
+pub mod bench;
+
 use core::net::IpAddr;
 use lvs_core::addr::{RealAddr, VirtualAddr};
 use lvs_core::counters::Counters;
@@ -103,3 +105,37 @@ pub fn every_packet_is_counted_once(counters: &Counters) {
     let in_vain = counters.waiting - counters.resumed;
     assert_eq!(counters.received.packets, verdicts - in_vain, "{counters:#?}");
 }
+
+/// INV-16. ARP and neighbour discovery speak for addresses of the director only, and every frame carries
+/// its Ethernet address.
+pub fn speaks_for_itself(frame: &[u8]) {
+    let ip = |bytes: &[u8]| match bytes.len() {
+        4 => IpAddr::from(<[u8; 4]>::try_from(bytes).unwrap()),
+        _ => IpAddr::from(<[u8; 16]>::try_from(bytes).unwrap()),
+    };
+    let own = |ip: IpAddr| OWN.iter().any(|own| own.parse() == Ok(ip));
+    match [frame[12], frame[13]] {
+        [8, 6] => assert!(own(ip(&frame[28..32])), "ARP for another: {frame:02x?}"),
+        [0x86, 0xdd] if frame[20] == 58 && frame[54] == 135 => {
+            assert!(own(ip(&frame[22..38])), "a question for another: {frame:02x?}");
+        }
+        [0x86, 0xdd] if frame[20] == 58 && frame[54] == 136 => {
+            assert!(own(ip(&frame[62..78])), "an answer for another: {frame:02x?}");
+        }
+        _ => {}
+    }
+    assert_eq!(frame[6..12], bench::MAC.0, "another's Ethernet address");
+}
+
+/// Every address of [`spec`].
+const OWN: [&str; 9] = [
+    "10.0.0.1",
+    "fd00::1",
+    "10.1.0.1",
+    "fd01::1",
+    "10.1.0.100",
+    "10.1.0.101",
+    "fd01::100",
+    "10.0.0.80",
+    "fd00::80",
+];
