@@ -3,6 +3,7 @@
 //! No root is needed where user namespaces are allowed; where the system forbids them, each test
 //! prints `SKIPPED` with the reason. The offloads of veth stay as they are by default.
 
+mod contract;
 mod fanout;
 mod frames;
 mod host;

@@ -47,6 +47,7 @@ fn receive_some<'m>(lane: &mut lvs_io_afpacket::PacketLane<'m>) -> Vec<Slot<'m>>
 }
 
 namespace_test! {
+    // INV-15.
     // Without the tracking the last look would find the held slot again: its status word still reads
     // "user" (the sends after the first 31 are missed because the kernel waits for that very slot).
     fn a_held_slot_stops_the_ring_and_is_never_handed_out_twice() {
@@ -82,6 +83,7 @@ namespace_test! {
 }
 
 namespace_test! {
+    // INV-15.
     fn packets_held_for_random_times_keep_their_bytes() {
         veth("a0", "a1");
         let mut rings = Rings::open(&[small("a0"), small("a1")]).unwrap();

@@ -113,6 +113,7 @@ namespace_test! {
 }
 
 namespace_test! {
+    // INV-3.
     // The sender's checksum offload is switched off, so that the kernel must complete the checksum
     // from what the lane says: a wrong start or field would show as a wrong sum.
     fn a_partial_checksum_is_completed_in_the_right_place() {
