@@ -1,6 +1,7 @@
 //! The session store against a naive model: maps, exact times in nanoseconds, queues of free ports.
 //!
-//! Scripts of random operations run on both; after each step everything that can be asked is compared.
+//! Scripts of random operations run on both; after each step everything that can be asked is compared:
+//! INV-5 to INV-10 for whatever a script can lead to.
 
 mod common;
 

@@ -108,6 +108,7 @@ fn a_session_of_an_unknown_class_lives_as_long_as_one_of_class_0() {
     }
 }
 
+/// INV-10.
 #[test]
 fn a_refused_open_leaves_the_slots_last_session_known() {
     let mut memory = memory();
@@ -136,6 +137,7 @@ fn a_refused_open_leaves_the_slots_last_session_known() {
     assert_eq!(seen, Some(Previous { server, next_seq: 77_000 }));
 }
 
+/// INV-8.
 #[test]
 fn a_long_time_out_that_becomes_short_is_at_most_four_seconds_late() {
     let mut memory = memory();
@@ -238,6 +240,7 @@ fn lists_that_stay_busy_do_not_keep_others_from_expiring() {
     assert_eq!(ends, []);
 }
 
+/// INV-8.
 #[test]
 fn a_clock_that_steps_back_ends_no_session() {
     let mut memory = memory();
@@ -310,6 +313,7 @@ fn the_next_deadline_is_the_next_tick_while_anything_lives() {
     assert_eq!(store.next_deadline(now), None);
 }
 
+/// INV-9.
 #[test]
 fn sessions_that_have_ended_leave_no_room_taken() {
     let mut memory = memory();
@@ -358,6 +362,7 @@ impl Crowded {
     }
 }
 
+/// INV-5, INV-10.
 #[test]
 fn an_open_that_finds_no_place_for_its_second_key_takes_back_the_first() {
     let plan = plan();

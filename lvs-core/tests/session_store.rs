@@ -98,6 +98,7 @@ fn memory_is_exact_and_must_be_aligned() {
     assert!(bytes as f64 / 645_110.0 < 144.0, "{} bytes a session", bytes as f64 / 645_110.0);
 }
 
+/// INV-5, and INV-6 for what is stale.
 #[test]
 fn a_fullnat_session_is_found_from_both_sides_until_it_is_closed() {
     let mut memory = memory();
@@ -129,6 +130,7 @@ fn a_fullnat_session_is_found_from_both_sides_until_it_is_closed() {
     assert_eq!(store.session(opened.id), None);
 }
 
+/// INV-5, INV-7.
 #[test]
 fn a_nat_session_has_two_keys_and_a_tuple_is_never_given_twice() {
     let mut memory = memory();
@@ -146,6 +148,7 @@ fn a_nat_session_has_two_keys_and_a_tuple_is_never_given_twice() {
     assert_eq!(store.len(), 1);
 }
 
+/// INV-10, INV-9.
 #[test]
 fn ports_run_out_as_an_ordinary_answer_and_come_back_in_order() {
     let mut memory = memory();
@@ -188,6 +191,7 @@ fn expires_at(store: &mut SessionStore<'_>, from: u32) -> u32 {
     panic!("never expired");
 }
 
+/// INV-8.
 #[test]
 fn short_time_outs_are_exact_to_two_ticks_and_long_ones_to_four_seconds() {
     let ticks = |time: Duration| u32::try_from(time.as_nanos() >> Tick::SHIFT).unwrap();

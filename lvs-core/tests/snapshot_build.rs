@@ -167,6 +167,7 @@ fn a_local_address_is_nothing_else() {
     }
 }
 
+/// INV-10, for the numbers of a configuration.
 #[test]
 fn numbers_run_out_as_an_ordinary_answer() {
     let many = |count: u32| {
@@ -249,6 +250,7 @@ fn time_outs_keep_their_class_and_only_unused_classes_are_given_away() {
     assert_eq!((class, last.timeouts()[0]), (TimeoutClass(0), Timeouts::LVS));
 }
 
+/// INV-14, for services, servers and local addresses.
 #[test]
 fn everything_that_stays_keeps_its_number() {
     let first = build(|_| (), None);

@@ -238,6 +238,7 @@ proptest! {
         }
     }
 
+    /// INV-3.
     #[test]
     fn a_damaged_echo_request_gets_a_damaged_reply(at in 34usize..60, bit in 0u8..8) {
         prop_assume!(at != 34 && at != 35);

@@ -88,6 +88,7 @@ fn every_wrong_header_length_is_refused() {
     assert_eq!(parse(&frame), fault(Layer::Ipv4, Fault::BadLength, 16), "above the total length");
 }
 
+/// INV-4.
 #[test]
 fn every_wrong_total_length_is_refused() {
     let mut frame = Frame::udp_v4();
@@ -204,6 +205,7 @@ fn padding_is_not_part_of_a_tcp_header() {
     assert_eq!(parse(&bytes), fault(Layer::Tcp, Fault::Truncated, 46));
 }
 
+/// INV-4.
 #[test]
 fn every_wrong_udp_length_is_refused_and_a_shorter_one_is_not() {
     for frame in [Frame::udp_v4(), Frame::udp_v4().v6()] {

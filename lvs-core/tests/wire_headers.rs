@@ -138,6 +138,7 @@ proptest! {
         exercise(&frame);
     }
 
+    /// INV-4.
     #[test]
     fn a_frame_cut_at_any_byte_before_the_end_of_the_packet_is_refused(built in frames()) {
         let frame = built.build();
@@ -174,6 +175,7 @@ proptest! {
         }
     }
 
+    /// INV-4.
     #[test]
     fn nearly_valid_bytes_never_break_a_promise(frame in nearly_valid(), more in 0usize..70_000) {
         exercise(&frame);

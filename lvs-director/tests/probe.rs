@@ -3,11 +3,12 @@
 mod support;
 
 use core::time::Duration;
+use lvs_core::addr::MacAddr;
 use lvs_core::io::Lane;
 use lvs_core::io::mem::{MemBuf, MemPort};
 use lvs_core::service::Forwarding;
 use lvs_core::verdict::{Absorbed, DropReason, Verdict};
-use lvs_testkit::build::{Csum, flag, sum::ones_sum, tcp, udp};
+use lvs_testkit::build::{Csum, arp_reply, arp_request, flag, sum::ones_sum, tcp, udp};
 use lvs_testkit::{nic, oracle, strategies};
 use proptest::prelude::*;
 use support::bench::{Bench, CLIENTS, MAC, SERVERS};
@@ -114,7 +115,7 @@ fn nothing_is_lost(bench: &mut Bench<'_>) -> Result<(), TestCaseError> {
     // Whatever waits for a neighbour is given up.
     bench.pass(Duration::from_secs(10), Duration::from_millis(10));
     for port in [CLIENTS, SERVERS] {
-        // INV-15: every buffer has come back.
+        // Every buffer has come back.
         prop_assert_eq!(bench.lane.held(port), 0);
         prop_assert_eq!(bench.lane.stats(port).tx_rejected, 0, "unfit for its port");
     }
@@ -190,4 +191,32 @@ fn a_corrupt_syn_does_not_renumber_a_half_open_session() {
     // The sound one of a client that gave its first attempt up does.
     let (_, anew) = bench.feed(CLIENTS, syn(900).build_buf());
     assert_ne!(seq_of(&anew[0].1), seq_of(&first[0].1));
+}
+
+/// INV-16. Packets that come from an address of the director, and answers that tell where it is, are
+/// somebody else's; who asks for the address is still told the truth.
+#[test]
+fn nobody_else_is_believed_who_speaks_for_the_director() {
+    let evil = MacAddr([2, 6, 6, 6, 6, 6]);
+    let mut memory = support::memory();
+    let spec = support::spec(Forwarding::FullNat);
+    let mut bench = Bench::new(spec, &mut memory, MemPort::new(MAC));
+    for own in ["10.0.0.1", "10.0.0.80", "10.1.0.1", "10.1.0.100"] {
+        for port in [CLIENTS, SERVERS] {
+            let packet = tcp().syn().from(format!("{own}:7").as_str()).to("10.0.0.80:80");
+            let (report, sent) = bench.feed(port, packet.dst_mac(MAC).build_buf());
+            assert_eq!(report.verdict, Verdict::Drop(DropReason::SpoofedSource), "{own}");
+            assert!(sent.is_empty());
+            let lie = arp_reply(evil, own.parse().unwrap(), MAC, "10.0.0.1".parse().unwrap());
+            let (report, sent) = bench.feed(port, MemBuf::from_bytes(&lie.build()));
+            assert!(!matches!(report.verdict, Verdict::Absorb(_)), "{own}: {:?}", report.verdict);
+            assert!(sent.is_empty());
+        }
+    }
+    assert_eq!(bench.director.hops().count(), 0, "nothing was learned");
+    let question =
+        arp_request(evil, "10.0.0.2".parse().unwrap(), "10.0.0.80".parse().unwrap()).build();
+    let (_, sent) = bench.feed(CLIENTS, MemBuf::from_bytes(&question));
+    let [(CLIENTS, answer)] = sent.as_slice() else { panic!("{sent:02x?}") };
+    assert_eq!((&answer[20..22], &answer[22..28]), (&[0, 2][..], &MAC.0[..]));
 }

@@ -105,6 +105,7 @@ fn some_rewrite() -> Rewrite<u32> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
+    /// INV-3, in every checksum state.
     #[test]
     fn an_inbound_packet_becomes_what_the_server_side_would_have_built(
         (spec, list) in specs(), other in others(),
@@ -117,6 +118,7 @@ proptest! {
         prop_assert_eq!(frame, want.build());
     }
 
+    /// INV-3, in every checksum state.
     #[test]
     fn a_return_packet_becomes_what_the_virtual_service_would_have_built(
         (session, list) in specs(), other in others(),
@@ -163,6 +165,7 @@ proptest! {
         prop_assert_eq!(frame, before);
     }
 
+    /// INV-3.
     #[test]
     fn damage_before_the_balancer_is_the_same_damage_behind_it(
         (mut spec, _) in specs(), other in others(), bit in any::<prop::sample::Index>(),

@@ -335,6 +335,7 @@ fn a_train_gets_segments_that_still_fit() {
     }
 }
 
+/// INV-12.
 #[test]
 fn forged_addresses_are_stripped_and_fast_open_stays_where_it_means_something() {
     let forged4 = Opt::Raw(254, vec![0, 1, 9, 9, 9, 9]);
@@ -453,6 +454,7 @@ proptest! {
         }
     }
 
+    /// INV-3.
     #[test]
     fn a_damaged_segment_is_as_damaged_with_the_option(
         (mut spec, _) in tcp_specs(), v6: bool, value: u16, kinds: bool,
@@ -476,6 +478,7 @@ proptest! {
         }
     }
 
+    /// INV-12.
     #[test]
     fn after_stripping_no_reader_finds_an_address_and_the_rest_is_as_it_was(
         (spec, list) in tcp_specs(), kinds in prop::collection::vec(any::<u8>(), 0..3),

@@ -210,6 +210,7 @@ fn a_card_finishes_partial_checksums_and_cuts_trains_into_what_hosts_accept() {
     assert_eq!(train.gso().map(|gso| (gso.kind, gso.size)), Some((GsoKind::TcpV4, 500)));
 }
 
+/// INV-3, for the card that stands in for real ones.
 #[test]
 fn a_card_launders_no_wrong_partial_sum() {
     for packet in [tcp().payload_len(3000).gso(1000), tcp().payload_len(10).l4_csum(Csum::Partial)]

@@ -37,6 +37,7 @@ fn small() -> MemLane {
     MemLane::with_pool([port, MemPort::default()], 100)
 }
 
+/// INV-10, for the lanes of lvs-core.
 #[test]
 fn the_lane_in_memory_and_all_middleware_keep_the_contract() {
     assert_eq!(contract::check(&mut Around(small(), |lane| lane)), Ok(()));

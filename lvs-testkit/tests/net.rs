@@ -103,6 +103,7 @@ fn every_fault_at_once_is_survived_and_counted() {
     );
 }
 
+/// INV-13, for the network that the others run in.
 #[test]
 fn equal_seeds_give_equal_frames_at_equal_times_and_other_seeds_others() {
     let run = |seed| {

@@ -99,6 +99,7 @@ proptest! {
         }
     }
 
+    /// INV-4.
     #[test]
     fn lvs_core_refuses_all_damage_but_wrong_transport_checksums(broken in nearly_valid()) {
         let Broken { damage, built } = broken;
@@ -107,6 +108,7 @@ proptest! {
         prop_assert_eq!(parsed.is_err(), must_refuse, "{:?}: {:?}", damage, parsed);
     }
 
+    /// INV-4.
     #[test]
     fn lvs_core_never_panics_on_hostile_frames(frame in hostile()) {
         if let Ok(Parsed::Ip(found)) = Headers::parse(&frame, frame.len()) {

@@ -1,4 +1,4 @@
-//! The packet path on bare metal: no operating system, no heap, and no way to panic.
+//! The packet path on bare metal: no operating system, no heap, and no way to panic (INV-1).
 //!
 //! The panic handler and the allocator call symbols that exist nowhere (`nowhere.rs`). As long as the
 //! optimised program can reach a panic (an index out of bounds, a division by zero, an `unwrap`) or
