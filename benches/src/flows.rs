@@ -276,7 +276,7 @@ mod tests {
         assert_eq!((flows.inbound.len(), flows.replies.len()), (300, 300));
         assert!(flows.inbound.iter().chain(&flows.replies).all(|frame| frame.len() == 60));
         let mut plain = 0;
-        director.store().scan(Default::default(), u32::MAX, |session| {
+        director.store().scan(lvs_core::session::Cursor::default(), u32::MAX, |session| {
             plain += u32::from(director.store().detail(session.id).is_some_and(|d| d.plain));
         });
         assert_eq!((plain, director.store().len()), (300, 300));

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 mod bare_metal;
 mod bench;
 mod ci;
+mod fuzz;
 mod layers;
 mod licences;
 mod links;
@@ -22,6 +23,7 @@ usage: cargo xtask TASK
   bare-metal                       link the packet path without panic handler and heap
   bench afpacket                   forwarding over veth beside a bare ring loop, downloads in the lab
   bench director                   the packet path alone, over the in-memory lane
+  fuzz [TARGET] [--seconds N]      look for inputs that break something (cargo-fuzz, nightly)
 ";
 
 fn main() -> ExitCode {
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         Some("links") => links::run(),
         Some("bare-metal") => bare_metal::run(),
         Some("bench") => bench::run(rest),
+        Some("fuzz") => fuzz::run(rest),
         Some("help" | "-h" | "--help") => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;

@@ -287,21 +287,7 @@ fn mutants() -> Outcome {
 }
 
 fn fuzz() -> Outcome {
-    if !root().join("fuzz/Cargo.toml").exists() {
-        return Outcome::Skipped("fuzz/ does not exist yet".into());
-    }
-    let cargo_fuzz = || Cmd::new("rustup").args("run nightly cargo fuzz");
-    let list = cargo_fuzz().arg("list").quiet();
-    if !list.ok() {
-        return Outcome::Skipped("cargo fuzz on the nightly tool chain is not installed".into());
-    }
-    for target in &list.lines {
-        let run = cargo_fuzz().arg("run").arg(target).args("-- -max_total_time=300").run();
-        if !run.ok() {
-            return Outcome::Failed(format!("{target}: {}", run.why()));
-        }
-    }
-    Outcome::Passed(format!("{} targets", list.lines.len()))
+    crate::fuzz::fuzz(None, 300)
 }
 
 #[cfg(test)]

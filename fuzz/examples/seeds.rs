@@ -1,0 +1,181 @@
+//! Writes the seed corpora: `cargo run --manifest-path fuzz/Cargo.toml --example seeds`.
+//!
+//! Scripts of whole connections for `director`, and a frame of each kind for `headers`. The files are
+//! named by what is in them, so a changed seed replaces the old one.
+
+use lvs_core::addr::MacAddr;
+use lvs_fuzz::script::{Op, Segment, encode};
+use lvs_fuzz::world::Settings;
+use lvs_testkit::build::{
+    Csum, Ext, IcmpError, arp_request, echo, flag, fragments, icmp_error, ndp_solicit, option, raw,
+    tcp, udp,
+};
+use std::path::Path;
+
+fn main() -> std::io::Result<()> {
+    for (name, bytes) in scripts() {
+        write("director", &name, &bytes)?;
+    }
+    for (name, bytes) in frames() {
+        write("headers", &name, &bytes)?;
+    }
+    Ok(())
+}
+
+fn write(target: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join(name), bytes)
+}
+
+fn segment(flags: u8, ahead: i8, len: u8) -> Segment {
+    Segment { flags, ahead, ttl: 64, options: Vec::new(), len }
+}
+
+fn client(client: u8, segment: Segment) -> Op {
+    Op::Client { client, segment }
+}
+
+fn server(segment: Segment) -> Op {
+    Op::Server { back: 0, segment }
+}
+
+/// A connection from its first to its last segment.
+fn connection(who: u8, data: u8) -> Vec<Op> {
+    use flag::{ACK, FIN, PSH, SYN};
+    let syn = Segment { options: option::mss(1460), ..segment(SYN, 0, 0) };
+    let answer = Segment { options: option::mss(1460), ..segment(SYN | ACK, 0, 0) };
+    vec![
+        client(who, syn),
+        server(answer),
+        client(who, segment(ACK, 1, 0)),
+        client(who, segment(ACK | PSH, 1, data)),
+        server(segment(ACK | PSH, 1, data)),
+        client(who, segment(ACK, 9, 0)),
+        server(segment(ACK | PSH, 9, data)),
+        client(who, segment(ACK | FIN, 9, 0)),
+        server(segment(ACK | FIN, 17, 0)),
+        client(who, segment(ACK, 10, 0)),
+    ]
+}
+
+/// The first six segments: an established session that is used on.
+fn established(who: u8) -> Vec<Op> {
+    connection(who, 1).into_iter().take(6).collect()
+}
+
+fn scripts() -> Vec<(String, Vec<u8>)> {
+    use flag::{ACK, RST, SYN};
+    let mut list: Vec<(String, u8, Vec<Op>)> = Vec::new();
+    let all = [
+        ("fullnat", 0),
+        ("nat", Settings::NAT),
+        ("plain_ports", Settings::PLAIN_PORTS),
+        ("toa_or_drop", Settings::TOA_OR_DROP | Settings::SMALL_MTU),
+        ("timestamps", Settings::TIMESTAMPS),
+    ];
+    for (name, settings) in all {
+        for (family, who) in [("v4", 0u8), ("v6", 0x80)] {
+            list.push((format!("{name}_{family}"), settings, connection(who, 20)));
+            let full = Segment {
+                options: [option::timestamps(1, 2), option::timestamps(3, 4), vec![1; 20]].concat(),
+                ..segment(ACK, 1, 70)
+            };
+            let ops = connection(who, 1).into_iter().take(3).chain([client(who, full)]).collect();
+            list.push((format!("{name}_{family}_no_room"), settings, ops));
+            for shape in 1..4 {
+                let ops = established(who)
+                    .into_iter()
+                    .chain([Op::Shape(shape), client(who, segment(ACK, 9, 3))])
+                    .chain([Op::Shape(shape + 4), server(segment(ACK, 9, 3))]);
+                list.push((format!("{name}_{family}_shape{shape}"), settings, ops.collect()));
+            }
+        }
+    }
+    let forged: std::net::SocketAddr = ([192, 0, 2, 1], 7).into();
+    let forged = Segment { options: option::toa(forged), ..segment(SYN, 0, 0) };
+    list.push(("forged_option".into(), 0, vec![client(0, forged)]));
+    let ask = Settings::ASK;
+    let heard = |hosts: &[u8]| {
+        let hosts = hosts.iter().map(|host| Op::Neighbour { host: *host, asks: false });
+        hosts.collect::<Vec<Op>>()
+    };
+    for (name, who, hosts) in [("v4", 0u8, [0u8, 4, 5]), ("v6", 0x80, [0x80, 0x84, 0x85])] {
+        let syn = client(who, segment(SYN, 0, 0));
+        let answered = [vec![syn.clone()], heard(&hosts), connection(who, 2)].concat();
+        list.push((format!("asked_{name}"), ask, answered));
+        let silent = vec![syn.clone(), syn, Op::Wait(100), Op::Wait(100), Op::Wait(500)];
+        list.push((format!("silent_{name}"), ask, silent));
+        let asks = (0..8).map(|host| Op::Neighbour { host: host | (who & 0x80), asks: true });
+        list.push((format!("questions_{name}"), 0, asks.collect()));
+    }
+    let many = (0..20).map(|n| client(n * 4, segment(SYN, 0, 0)));
+    list.push(("full".into(), 0, many.clone().collect()));
+    list.push(("full_nat".into(), Settings::NAT, many.clone().collect()));
+    let expire = many.clone().chain([Op::Wait(1000)]).chain(many);
+    list.push(("full_twice".into(), 0, expire.collect()));
+    let reset = established(0).into_iter().chain([client(0, segment(RST, 9, 0))]);
+    list.push(("reset".into(), 0, reset.chain(established(0)).collect()));
+    let reuse = connection(0, 1).into_iter().chain([Op::Wait(10)]).chain(connection(0, 1));
+    list.push(("reused_port".into(), 0, reuse.collect()));
+    let datagrams = [Op::Datagram { client: 1, len: 30 }, server(segment(0, 0, 9))];
+    list.push(("udp".into(), 0, datagrams.to_vec()));
+    list.push(("udp_nat".into(), Settings::NAT, datagrams.to_vec()));
+    list.push(("echo".into(), 0, vec![Op::Echo { client: 0 }, Op::Echo { client: 0x81 }]));
+    for at in [12u16, 14, 16, 20, 23, 24, 26, 34, 36, 46, 47, 50] {
+        let damaged = [Op::Damage { at, value: 0xff }, client(0, segment(ACK, 9, 1))];
+        let cut = [Op::Cut(at), client(0, segment(ACK, 9, 1)), server(segment(ACK, 9, 1))];
+        let ops = established(0).into_iter().chain(damaged).chain(cut);
+        list.push((format!("damage{at}"), 0, ops.collect()));
+    }
+    for (name, bytes) in frames().into_iter().filter(|(_, bytes)| bytes.len() < 200) {
+        list.push((format!("frame_{name}"), 0, vec![Op::Frame { port: 0, bytes }]));
+    }
+    let script = |settings: u8, ops: &[Op]| [vec![settings], encode(ops)].concat();
+    list.iter().map(|(name, settings, ops)| (name.clone(), script(*settings, ops))).collect()
+}
+
+fn frames() -> Vec<(String, Vec<u8>)> {
+    let v6 = ("[fd00::2]:5", "[fd00::80]:80");
+    let long = [option::mss(1460), option::sack(&[(1, 2), (3, 4)]), option::NOP.to_vec()].concat();
+    let extensions = udp()
+        .from(v6.0)
+        .to(v6.1)
+        .ext(Ext::HopByHop(vec![5, 2, 0, 0]))
+        .ext(Ext::Any(43, vec![0; 7]))
+        .ext(Ext::Destination(vec![]));
+    let inner = tcp().ack(1).build();
+    let mut list = vec![
+        ("syn".to_owned(), tcp().syn().linux_options(1460).build()),
+        ("syn_v6".into(), tcp().syn().linux_options(1440).from(v6.0).to(v6.1).build()),
+        ("options".into(), tcp().ack(1).options(&long).build()),
+        ("bad_option".into(), tcp().ack(1).options(&[30, 0, 0, 0]).build()),
+        ("bad_ihl".into(), tcp().ack(1).ihl(3).build()),
+        ("bad_length".into(), tcp().ack(1).ip_len(3000).build()),
+        ("bad_offset".into(), tcp().ack(1).data_offset(15).build()),
+        ("bad_checksum".into(), tcp().ack(1).ip_csum(Csum::Wrong).build()),
+        ("tagged".into(), tcp().ack(1).vlan(7).vlan(8).build()),
+        ("three_tags".into(), tcp().ack(1).vlan(7).vlan(8).vlan(9).build()),
+        ("ip_options".into(), udp().ip_options(&[7, 7, 4, 0, 0, 0, 0, 0]).payload_len(9).build()),
+        ("udp_length".into(), udp().udp_len(3).build()),
+        ("udp_v6".into(), udp().from(v6.0).to(v6.1).payload_len(20).build()),
+        ("extensions".into(), extensions.build()),
+        ("echo".into(), echo(1, 2).from("10.0.0.2").to("10.0.0.80").payload_len(30).build()),
+        ("echo_v6".into(), echo(1, 2).from("fd00::2").to("fd00::80").build()),
+        ("complaint".into(), icmp_error(IcmpError::PortUnreachable, &inner, 28).build()),
+        (
+            "arp".into(),
+            arp_request(MacAddr([2; 6]), [10, 0, 0, 2].into(), [10, 0, 0, 80].into()).build(),
+        ),
+        (
+            "solicitation".into(),
+            ndp_solicit(MacAddr([2; 6]), "fd00::2".parse().unwrap(), "fd00::80".parse().unwrap())
+                .build(),
+        ),
+        ("raw".into(), raw(132).payload_len(12).build()),
+        ("other".into(), tcp().ethertype(0x88cc).build()),
+    ];
+    let parts = fragments(&udp().payload_len(100).dont_fragment(false).build(), 68, 7);
+    list.extend(parts.into_iter().enumerate().map(|(n, frame)| (format!("fragment{n}"), frame)));
+    list
+}

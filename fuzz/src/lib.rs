@@ -1,0 +1,30 @@
+//! What the fuzz targets do with their bytes, as ordinary functions: libFuzzer, the replay of stored
+//! inputs and a debugger all call the same code.
+//!
+//! | target | bytes are | asserted |
+//! |---|---|---|
+//! | [`director`](director::run) | a [`script`] of frames, damage and waiting | [`checks`] after each frame and at the end |
+//! | [`headers`](headers::run) | one frame | the parser and smoltcp agree but for named differences |
+//!
+//! A finding is a panic. It goes to `fuzz/regressions/TARGET/`, from where the replay repeats it for ever.
+
+pub mod checks;
+pub mod director;
+pub mod headers;
+pub mod script;
+pub mod world;
+
+/// A fuzz target by its name.
+#[must_use]
+pub fn target(name: &str) -> Option<fn(&[u8])> {
+    match name {
+        "director" => Some(|bytes| {
+            director::run(bytes);
+        }),
+        "headers" => Some(headers::run),
+        _ => None,
+    }
+}
+
+/// Names of all targets.
+pub const TARGETS: [&str; 2] = ["director", "headers"];
