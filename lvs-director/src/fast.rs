@@ -133,7 +133,7 @@ impl<P: PortPlan> Director<'_, P> {
             return Some(packet);
         };
         let Some(to) = self.facts(lane, port, facts) else { return Some(packet) };
-        let csum = packet.l4_csum();
+        let (csum, frame_len) = (packet.l4_csum(), packet.total_len());
         let fits = quick.ip_len <= to.mtu && (csum != L4Csum::Partial || to.tx_csum);
         let room = out.port(port).is_some_and(|burst| burst.room() > 0);
         if !fits || !room {
@@ -144,12 +144,14 @@ impl<P: PortPlan> Director<'_, P> {
         if rewrite.apply(packet.data_mut(), &headers, csum).is_err() {
             return Some(packet);
         }
+        // Ethernet padding ends here, as on the long way.
+        packet.truncate(usize::try_from(headers.end).unwrap_or(usize::MAX));
         if csum == L4Csum::Partial {
             packet.set_l4_csum(csum, headers.l3, headers.l4);
         }
         // The quick look has found 54 bytes, so there are twelve to write to.
         let _ = lvs_nat::set_macs(packet.data_mut(), mac, to.mac);
-        self.book_plain(now, &plain, candidate, packet.total_len(), quick, port);
+        self.book_plain(now, &plain, candidate, frame_len, quick, port);
         // There is room, so nothing comes back.
         out.push(lane, port, packet).err()
     }
