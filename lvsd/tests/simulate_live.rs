@@ -55,7 +55,11 @@ fn live(mode: Mode, loaded: &config::Loaded) -> [Vec<Capture>; 2] {
         let mut burst = Burst::new();
         for port in [PortId(0), PortId(1)] {
             while lane.rx_burst(port, &mut burst) != Ok(0) {
-                director.process(now, lane, port, &mut burst, &mut out);
+                // One packet at a time, as a simulation goes: a burst may exchange packets of different
+                // sessions.
+                burst.drain_with(|packet| {
+                    director.process_one(now, lane, port, packet, &mut out);
+                });
                 out.flush(lane);
             }
         }
