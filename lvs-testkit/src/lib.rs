@@ -12,6 +12,7 @@
 //! | [`oracle`] | checksums and fields by pnet_packet, accept or reject by smoltcp |
 //! | [`nic`] | what a card puts on the wire for a packet with metadata |
 //! | [`contract`] | the promises of a lane and its packets as a test, for writers of back ends |
+//! | [`model`] | a naive director to compare a real one with |
 //! | [`net`] | simulated network: smoltcp hosts, switches with seeded faults and VLANs, a virtual clock |
 //! | [`pcap`] | capture files for goldens and replay |
 //!
@@ -79,6 +80,7 @@
 
 pub mod build;
 pub mod contract;
+pub mod model;
 pub mod net;
 pub mod nic;
 pub mod oracle;

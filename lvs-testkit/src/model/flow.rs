@@ -1,0 +1,503 @@
+//! New sessions, and packets of sessions.
+
+use super::sessions::{Numbers, Session};
+use super::{Model, Outcome, Passing, drop, options, tcp};
+use core::net::{IpAddr, SocketAddr};
+use lvs_core::addr::{LocalAddress, RealAddr};
+use lvs_core::counters::Carried;
+use lvs_core::flow::{Direction, L4Proto};
+use lvs_core::id::{ServerId, ServiceId};
+use lvs_core::io::{L4Csum, PortId};
+use lvs_core::service::{ClientAddrMode, Forwarding, NoToaRoom, TimestampPolicy, ToaOptions};
+use lvs_core::session::{Quad, TcpState};
+use lvs_core::snapshot::ServiceSpec;
+use lvs_core::time::Time;
+use lvs_core::verdict::{DropReason, Verdict};
+use lvs_nat::isn::{isn, isn_past};
+use tcp::{ACK, FIN, RST, SYN};
+
+/// The flags of a TCP segment, or why nobody may send them.
+fn flags_of(packet: &Passing) -> Result<Option<u8>, DropReason> {
+    match packet.ip.tcp().map(|tcp| tcp.flags) {
+        Some(flags) if flags & (SYN | FIN | RST | ACK) == 0 => Err(DropReason::NullSegment),
+        Some(flags) if flags & SYN != 0 && flags & (FIN | RST) != 0 => Err(DropReason::BadFlags),
+        flags => Ok(flags),
+    }
+}
+
+fn asks_for_a_connection(flags: Option<u8>) -> bool {
+    flags.is_some_and(|flags| flags & (SYN | ACK | RST | FIN) == SYN)
+}
+
+fn address_option(service: &ServiceSpec) -> Option<ToaOptions> {
+    match service.client_addr {
+        ClientAddrMode::Toa(options) => Some(options),
+        _ => None,
+    }
+}
+
+/// Bytes of the address option for a client.
+fn option_len(client: IpAddr) -> usize {
+    if client.is_ipv4() { 8 } else { 20 }
+}
+
+/// A server and the ways to both ends.
+struct Chosen {
+    id: ServerId,
+    addr: (IpAddr, u16),
+    hop_in: usize,
+    hop_out: usize,
+}
+
+impl Model {
+    /// A packet to a service that belongs to no session, or to one that is over and gives way.
+    pub(super) fn open(
+        &mut self,
+        now: Time,
+        packet: Passing,
+        service: ServiceId,
+        old: Option<usize>,
+    ) -> Outcome {
+        let mut outcome = drop(DropReason::NoService);
+        outcome.service = Some(service);
+        let verdict = self.try_open(now, packet, service, old, &mut outcome);
+        outcome.verdict = verdict.unwrap_or_else(Verdict::Drop);
+        outcome
+    }
+
+    fn try_open(
+        &mut self,
+        now: Time,
+        mut packet: Passing,
+        service: ServiceId,
+        old: Option<usize>,
+        outcome: &mut Outcome,
+    ) -> Result<Verdict, DropReason> {
+        let flags = flags_of(&packet)?;
+        if flags.is_some() && !asks_for_a_connection(flags) {
+            return Err(DropReason::NoSession);
+        }
+        if packet.ip.ttl <= 1 {
+            return Err(DropReason::TtlExceeded);
+        }
+        let spec = self.world.service(service).clone();
+        let (proto, sport, dport) = packet.ip.ports().ok_or(DropReason::NoService)?;
+        let client = (packet.ip.src, sport);
+        let chosen = self.choose(service, &spec, client.0, dport)?;
+        let toa = address_option(&spec);
+        let syn_toa = toa.filter(|toa| toa.placement.syn && flags.is_some());
+        let growth = if syn_toa.is_some() { option_len(client.0) } else { 0 };
+        let fits = self.fits(&packet, chosen.hop_in, growth);
+        fits.or_else(|_| self.fits(&packet, chosen.hop_in, 0))?;
+        let received = packet.ip.len();
+        let isn_of_client = packet.ip.tcp().map(|tcp| tcp.seq);
+        self.take_out(&mut packet, &spec, toa.as_ref());
+        if let Some(toa) = syn_toa {
+            self.put_in(&mut packet, &toa, client, chosen.hop_in)?;
+        }
+        if let Some(at) = old {
+            self.close(at);
+            self.count("sessions_reused");
+        }
+        let virt = (packet.ip.dst, dport);
+        let quad = Quad { proto, client, virt, local: client, server: chosen.addr };
+        let at = self.register(now, quad, (service, &spec), &chosen, isn_of_client)?;
+        outcome.session = Some(self.sessions.live[at].inbound());
+        outcome.server = Some(chosen.id);
+        self.take_in(now, at, Direction::Inbound, received, flags);
+        self.translate(&mut packet, at, Direction::Inbound);
+        Ok(self.emit(now, packet, chosen.hop_in))
+    }
+
+    /// Whose turn it is, and how to get there and back.
+    fn choose(
+        &mut self,
+        service: ServiceId,
+        spec: &ServiceSpec,
+        client: IpAddr,
+        dport: u16,
+    ) -> Result<Chosen, DropReason> {
+        let turns = self.turns.get_mut(&service.0).ok_or(DropReason::NoServer)?;
+        let addr = spec.servers[turns.take().ok_or(DropReason::NoServer)?].addr;
+        let there = self.world.route(addr.ip()).ok_or(DropReason::NoRoute)?;
+        let back = self.world.route(client).ok_or(DropReason::NoRoute)?;
+        Ok(Chosen {
+            id: self.world.server_number(service, addr),
+            // A server of an all-ports service keeps the port that the client asked for.
+            addr: (addr.ip(), if addr.port() == 0 { dport } else { addr.port() }),
+            hop_in: self.hops.number(there),
+            hop_out: self.hops.number(back),
+        })
+    }
+
+    /// Enters a session into the list.
+    fn register(
+        &mut self,
+        now: Time,
+        mut quad: Quad,
+        (service, spec): (ServiceId, &ServiceSpec),
+        chosen: &Chosen,
+        client_isn: Option<u32>,
+    ) -> Result<usize, DropReason> {
+        let v6 = quad.client.0.is_ipv6();
+        let pool = self.world.pool(spec);
+        if let Some((number, addresses)) = &pool {
+            let turn = self.pool_turns[*number];
+            let first = if turn < addresses.len() { turn } else { 0 };
+            self.pool_turns[*number] = first + 1;
+            let local = self.sessions.take_port(&self.world, addresses, first);
+            quad.local = local.ok_or(DropReason::NoPort)?;
+        } else {
+            if self.sessions.general(v6) >= self.world.setup().general[usize::from(v6)] as usize {
+                return Err(DropReason::SessionTableFull);
+            }
+            // INV-7: a server answers one client address and port for one session only.
+            let same = |s: &Session| {
+                (s.quad.proto, s.quad.server, s.quad.local) == (quad.proto, quad.server, quad.local)
+            };
+            if self.sessions.live.iter().any(same) {
+                return Err(DropReason::TupleTaken);
+            }
+        }
+        let full = spec.forwarding == Forwarding::FullNat;
+        let isn = client_isn.filter(|_| full).map(|old| self.server_isn(now, &quad, true) - w(old));
+        self.sessions.live.push(Session {
+            quad,
+            state: if client_isn.is_some() { TcpState::SynRecv } else { TcpState::None },
+            plain: quad.proto == L4Proto::Udp,
+            answered: false,
+            service,
+            server: chosen.id,
+            seq_delta: isn.map_or(0, |delta| delta.0),
+            has_local_port: pool.is_some(),
+            opened: now,
+            last_seen: now,
+            carried: Carried { sessions: 1, ..Carried::default() },
+            timeouts: spec.timeouts,
+            hop_in: chosen.hop_in,
+            hop_out: chosen.hop_out,
+            numbers: Numbers {
+                owes_address: client_isn.is_some() && address_option(spec).is_some(),
+                client_isn: client_isn.unwrap_or(0),
+                ..Numbers::default()
+            },
+        });
+        let at = self.sessions.live.len() - 1;
+        self.count("sessions_opened");
+        self.moved(chosen.id, None, Some(self.sessions.live[at].state));
+        self.totals.entry(chosen.id.0).or_default().carried.sessions += 1;
+        Ok(at)
+    }
+
+    /// A number for the server's side; behind the numbers of whoever had the port before.
+    fn server_isn(&self, now: Time, quad: &Quad, look_back: bool) -> core::num::Wrapping<u32> {
+        let key = &self.world.setup().isn_key;
+        let local = LocalAddress::new(quad.local.0, quad.local.1);
+        let server = RealAddr::new(quad.server.0, quad.server.1);
+        let before = self.sessions.previous(quad.local).filter(|_| look_back);
+        w(match before {
+            Some((whose, expected)) if whose == quad.server && expected != 0 => {
+                isn_past(key, &local, &server, now.0, expected)
+            }
+            _ => isn(key, &local, &server, now.0),
+        })
+    }
+
+    /// A packet of a session.
+    pub(super) fn carry(
+        &mut self,
+        now: Time,
+        packet: Passing,
+        at: usize,
+        direction: Direction,
+    ) -> Outcome {
+        let flags = match flags_of(&packet) {
+            Ok(flags) => flags,
+            Err(reason) => return drop(reason),
+        };
+        let session = &self.sessions.live[at];
+        let over = matches!(session.state, TcpState::TimeWait | TcpState::Close);
+        // A session that was open asks for a connection a second time: its client has given it up.
+        let again = session.plain && is_half_open(session.state);
+        if direction == Direction::Inbound && asks_for_a_connection(flags) && (over || again) {
+            let (ip, port) = session.quad.virt;
+            return match self.world.service_at(session.quad.proto, ip, port) {
+                Some(service) => self.open(now, packet, service, Some(at)),
+                None => drop(DropReason::NoService),
+            };
+        }
+        let mut outcome = Outcome::from(Verdict::Release);
+        outcome.session = Some(session.inbound());
+        outcome.service = Some(session.service);
+        outcome.server = Some(session.server);
+        let verdict = self.pass(now, packet, at, direction, flags);
+        outcome.verdict = verdict.unwrap_or_else(Verdict::Drop);
+        outcome
+    }
+
+    fn pass(
+        &mut self,
+        now: Time,
+        mut packet: Passing,
+        at: usize,
+        direction: Direction,
+        flags: Option<u8>,
+    ) -> Result<Verdict, DropReason> {
+        if packet.ip.ttl <= 1 {
+            return Err(DropReason::TtlExceeded);
+        }
+        let (spec, received) = (self.service_of(at).clone(), packet.ip.len());
+        let session = &self.sessions.live[at];
+        let hop = if direction == Direction::Inbound { session.hop_in } else { session.hop_out };
+        let (quad, mut numbers, mut delta) = (session.quad, session.numbers, w(session.seq_delta));
+        let toa = address_option(&spec);
+        let mut ahead = None;
+        if direction == Direction::Inbound {
+            if let Some(tcp) = packet.ip.tcp()
+                && asks_for_a_connection(flags)
+                && is_half_open(session.state)
+                && tcp.seq != numbers.client_isn
+            {
+                // The client has given its first attempt up.
+                if spec.forwarding == Forwarding::FullNat {
+                    delta = self.server_isn(now, &quad, false) - w(tcp.seq);
+                }
+                (numbers.client_isn, numbers.server_first) = (tcp.seq, 0);
+                numbers.owes_address |= toa.is_some();
+            }
+            let carries = toa.filter(|toa| {
+                !session.plain && numbers.owes_address && wants_address(&packet, toa, &numbers)
+            });
+            let fits = self.fits(&packet, hop, carries.map_or(0, |_| option_len(quad.client.0)));
+            fits.or_else(|reason| match carries {
+                Some(_) => self.fits(&packet, hop, 0),
+                None => Err(reason),
+            })?;
+            self.take_out(&mut packet, &spec, toa.as_ref());
+            if let Some(toa) = carries {
+                ahead = self.put_in(&mut packet, &toa, quad.client, hop)?;
+            }
+        } else {
+            self.fits(&packet, hop, 0)?;
+        }
+        self.take_in(now, at, direction, received, flags);
+        self.sessions.live[at].seq_delta = delta.0;
+        self.learn_numbers(at, numbers, direction, &packet);
+        if let Some(toa) = toa
+            && direction == Direction::Return
+            && toa.placement.until_server_data
+            && let Some(tcp) = packet.ip.tcp_mut()
+            && tcp.flags & (SYN | ACK) == SYN | ACK
+        {
+            // RFC 9293 section 3.7.1: what every host takes anyway.
+            let floor = if quad.client.0.is_ipv4() { 536 } else { 1220 };
+            options::lower_mss(&mut tcp.options, option_len(quad.client.0) as u16, floor);
+        }
+        if let Some(mut ahead) = ahead {
+            self.translate(&mut ahead, at, direction);
+            self.count("originated");
+            self.emit(now, ahead, hop);
+        }
+        self.translate(&mut packet, at, direction);
+        Ok(self.emit(now, packet, hop))
+    }
+
+    /// What a packet teaches about a session that is not plain.
+    fn learn_numbers(
+        &mut self,
+        at: usize,
+        mut numbers: Numbers,
+        from: Direction,
+        packet: &Passing,
+    ) {
+        let session = &mut self.sessions.live[at];
+        let Some(tcp) = packet.ip.tcp() else { return };
+        let ordinary = tcp.flags & (SYN | FIN | RST) == 0 && session.state == TcpState::Established;
+        if session.plain && ordinary {
+            return;
+        }
+        let bit = |flag: u8| u32::from(tcp.flags & flag != 0);
+        if from == Direction::Return && tcp.flags & RST == 0 {
+            let end = w(tcp.seq) + w(tcp.payload.len() as u32) + w(bit(SYN)) + w(bit(FIN));
+            if bit(SYN) == 1 {
+                numbers.server_first = tcp.seq.wrapping_add(1);
+            }
+            if bit(SYN) == 1 || tcp::after(end.0, numbers.server_end) || numbers.server_end == 0 {
+                numbers.server_end = end.0;
+            }
+            if bit(ACK) == 1 {
+                numbers.server_ack = tcp.ack;
+            }
+        }
+        if from == Direction::Inbound && tcp.flags & (SYN | RST) == 0 && has_acked(tcp, &numbers) {
+            numbers.owes_address = false;
+        }
+        if session.state == TcpState::Established && !numbers.owes_address {
+            session.plain = true;
+        }
+        if session.plain {
+            (numbers.client_isn, numbers.server_first) = (0, 0);
+        }
+        session.numbers = numbers;
+    }
+
+    /// Whether a packet can leave toward a next hop when its headers grow.
+    fn fits(&self, packet: &Passing, hop: usize, growth: usize) -> Result<(), DropReason> {
+        let port = self.hops.place(hop).port;
+        let (l3, _, payload, end) = packet.ip.offsets();
+        let len = match packet.gso {
+            Some(gso) if !self.world.setup().ports[port.index()].gso.takes(gso.kind) => {
+                return Err(DropReason::NoGso);
+            }
+            // A growing train is cut into smaller segments, down to one byte each.
+            Some(_) if growth > 0 => payload - l3 + 1,
+            Some(gso) => payload - l3 + usize::from(gso.size),
+            None => end - l3,
+        };
+        if len + growth > self.most(packet, port) {
+            return Err(DropReason::TooBig);
+        }
+        if growth > packet.headroom { Err(DropReason::NoHeadroom) } else { Ok(()) }
+    }
+
+    /// The largest that the IP packet may be on a port.
+    fn most(&self, packet: &Passing, port: PortId) -> usize {
+        // A packet that stays on its port keeps its tags.
+        let link = if port == packet.port { packet.ip.offsets().0 } else { 14 };
+        let max_frame = usize::from(self.world.setup().ports[port.index()].max_frame);
+        self.world.mtu(port).min(max_frame - link)
+    }
+
+    /// Takes out what a client must not tell its server.
+    fn take_out(&mut self, packet: &mut Passing, spec: &ServiceSpec, toa: Option<&ToaOptions>) {
+        let Some(tcp) = packet.ip.tcp_mut() else { return };
+        let syn = tcp.flags & SYN != 0;
+        let forged = toa.map_or(0, |toa| options::strip_addresses(&mut tcp.options, toa, syn));
+        let full = spec.forwarding == Forwarding::FullNat;
+        if syn && full && spec.timestamps == TimestampPolicy::Strip {
+            options::strip_timestamps(&mut tcp.options);
+        }
+        if forged > 0 {
+            self.count("toa_stripped");
+        }
+    }
+
+    /// Puts the client's address in, or prepares a segment that carries it ahead.
+    fn put_in(
+        &mut self,
+        packet: &mut Passing,
+        toa: &ToaOptions,
+        client: (IpAddr, u16),
+        hop: usize,
+    ) -> Result<Option<Passing>, DropReason> {
+        let option = options::address(SocketAddr::from(client), toa);
+        let mtu = self.most(packet, self.hops.place(hop).port);
+        let syn = packet.ip.tcp().is_some_and(|tcp| tcp.flags & SYN != 0);
+        if let Some(compacted) = insert(packet, &option, mtu, syn) {
+            self.count("toa_inserted");
+            if compacted {
+                self.count("toa_compacted");
+            }
+            return Ok(None);
+        }
+        self.count("toa_no_room");
+        if toa.no_room != NoToaRoom::Drop {
+            // A train that was to be cut into smaller segments goes as it is now.
+            self.fits(packet, hop, 0)?;
+        }
+        match toa.no_room {
+            NoToaRoom::Drop => Err(DropReason::NoToaRoom),
+            NoToaRoom::SeparateAck if syn => Ok(None),
+            NoToaRoom::SeparateAck => {
+                // Its checksum will be new: a corrupt segment must not look sound (INV-3).
+                if packet.ip.csum == L4Csum::Unknown && !packet.ip.is_right() {
+                    return Err(DropReason::BadL4Checksum);
+                }
+                let mut ahead = packet.clone();
+                // A buffer of the director's own has room enough.
+                (ahead.gso, ahead.headroom) = (None, usize::MAX);
+                ahead.ip.tcp_mut().ok_or(DropReason::NoToaRoom)?.make_bare_ack();
+                ahead.ip.set_right();
+                insert(&mut ahead, &option, mtu, syn).ok_or(DropReason::NoToaRoom)?;
+                self.count("toa_inserted");
+                Ok(Some(ahead))
+            }
+        }
+    }
+
+    /// Makes a packet of a session what the other side is to see.
+    fn translate(&self, packet: &mut Passing, at: usize, direction: Direction) {
+        let session = &self.sessions.live[at];
+        let (quad, delta) = (&session.quad, session.seq_delta);
+        let (src, dst) = match direction {
+            Direction::Inbound => (quad.local, quad.server),
+            Direction::Return => (quad.virt, quad.client),
+        };
+        (packet.ip.src, packet.ip.dst) = (src.0, dst.0);
+        packet.ip.set_ports(src.1, dst.1);
+        packet.ip.ttl -= 1;
+        let Some(tcp) = packet.ip.tcp_mut() else { return };
+        match direction {
+            Direction::Inbound => tcp.seq = tcp.seq.wrapping_add(delta),
+            Direction::Return if tcp.flags & ACK != 0 => {
+                tcp.ack = tcp.ack.wrapping_sub(delta);
+                options::shift_sack(&mut tcp.options, delta);
+            }
+            Direction::Return => {}
+        }
+    }
+}
+
+fn w(number: u32) -> core::num::Wrapping<u32> {
+    core::num::Wrapping(number)
+}
+
+fn is_half_open(state: TcpState) -> bool {
+    matches!(state, TcpState::SynRecv | TcpState::SynSent)
+}
+
+/// Whether the client has acknowledged data that the server has sent.
+fn has_acked(tcp: &super::frame::Tcp, numbers: &Numbers) -> bool {
+    let Numbers { server_first, server_end, .. } = *numbers;
+    let within = tcp::after(tcp.ack, server_first) && !tcp::after(tcp.ack, server_end);
+    tcp.flags & ACK != 0 && server_first != 0 && within
+}
+
+/// Whether a client segment is to carry the address: the SYN, and whatever comes before the client has
+/// acknowledged the server's first data.
+fn wants_address(packet: &Passing, toa: &ToaOptions, numbers: &Numbers) -> bool {
+    match packet.ip.tcp() {
+        Some(tcp) if tcp.flags & RST != 0 => false,
+        Some(tcp) if tcp.flags & SYN != 0 => toa.placement.syn,
+        Some(tcp) => toa.placement.until_server_data && !has_acked(tcp, numbers),
+        None => false,
+    }
+}
+
+/// Puts the option in front of all others. Answers whether the others had to be compacted; `None`, and
+/// nothing has changed, when there is no room in the header, the MTU or the buffer.
+fn insert(packet: &mut Passing, option: &[u8], mtu: usize, syn: bool) -> Option<bool> {
+    let (l3, l4, payload, end) = packet.ip.offsets();
+    let carried = if packet.gso.is_some() { 1 } else { end - payload };
+    let most = mtu.checked_sub(l4 + 20 - l3 + carried)?.min(40) / 4 * 4;
+    let room = most.checked_sub(option.len())?;
+    let tcp = packet.ip.tcp()?;
+    let (list, compacted) = if tcp.options.len() <= room {
+        (tcp.options.clone(), false)
+    } else {
+        (options::compact(&tcp.options, syn, room, syn)?, true)
+    };
+    let grown = option.len() + list.len();
+    if grown.saturating_sub(tcp.options.len()) > packet.headroom {
+        return None;
+    }
+    let mut larger = packet.clone();
+    larger.ip.tcp_mut()?.options = [option, &list].concat();
+    larger.ip.build()?;
+    if let Some(gso) = &mut larger.gso {
+        let (l3, _, payload, _) = larger.ip.offsets();
+        gso.size = gso.size.min(u16::try_from(mtu.checked_sub(payload - l3)?).ok()?);
+    }
+    *packet = larger;
+    Some(compacted)
+}
