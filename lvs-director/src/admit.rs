@@ -40,7 +40,7 @@ impl<P: PortPlan> Director<'_, P> {
         &mut self,
         now: Time,
         lane: &mut L,
-        packet: Packet<L::Buf>,
+        mut packet: Packet<L::Buf>,
         out: &mut Outputs<L::Buf>,
     ) -> Report {
         let Some((src, dst)) = packet.headers.addresses(packet.buf.data()) else {
@@ -69,6 +69,8 @@ impl<P: PortPlan> Director<'_, P> {
         if packet.buf.l4_csum() == L4Csum::Bad {
             return DropReason::BadL4Checksum.into();
         }
+        // Ethernet padding ends here: behind a full-sized packet it would make the frame too long to send.
+        packet.buf.truncate(usize::try_from(packet.headers.end).unwrap_or(usize::MAX));
         if let Some(tuple) = packet.headers.tuple {
             let probe = Probe { tuple, local: role.local };
             if let Some(candidate) = self.store.lookup_one(&probe) {
@@ -131,7 +133,7 @@ impl<P: PortPlan> Director<'_, P> {
             let port = tuple.dport();
             let service = self.snapshot().find_service(tuple.proto(), tuple.dst(), port);
             return match service.map(|service| service.id) {
-                Some(service) => self.open(now, lane, packet, &tuple, service, out),
+                Some(service) => self.open(now, lane, packet, &tuple, (service, None), out),
                 None if role.own.is_some() => Verdict::Release.into(),
                 None => DropReason::NoService.into(),
             };

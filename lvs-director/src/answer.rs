@@ -224,12 +224,13 @@ impl<P: PortPlan> Director<'_, P> {
         if !mac.is_host() {
             return false;
         }
-        let Some(id) = self.neighbours.learn(&hop, mac, now) else { return false };
+        let Some((id, mac)) = self.neighbours.learn(&hop, mac, now) else { return false };
         self.resume(lane, id, hop.port, mac, out);
         true
     }
 
-    fn resume<L: Lane>(
+    /// Sends what has waited for a next hop.
+    pub(crate) fn resume<L: Lane>(
         &mut self,
         lane: &mut L,
         id: HopId,
@@ -246,6 +247,7 @@ impl<P: PortPlan> Director<'_, P> {
             for (to, from) in buf.data_mut().iter_mut().zip(&waiting.bytes) {
                 *to = *from;
             }
+            buf.set_vlan(waiting.vlan);
             buf.set_gso(waiting.gso, waiting.payload);
             buf.set_l4_csum(waiting.csum, waiting.l3, waiting.l4);
             let sent = lvs_nat::set_macs(buf.data_mut(), mac, own).is_ok()

@@ -1,16 +1,15 @@
 //! Packets of a session: state, edits, translation.
 
 use crate::admit::Packet;
-use crate::client_addr::{carries, growth, is_corrupt, observe, toa_of};
+use crate::client_addr::{carries, growth, is_corrupt, observe};
 use crate::director::{Director, Report};
+use crate::generation::Policy;
 use crate::outputs::Outputs;
 use lvs_core::counters::Carried;
-use lvs_core::event::Closed;
 use lvs_core::flow::{Direction, WireTuple};
-use lvs_core::id::{ServiceId, SessionId};
+use lvs_core::id::SessionId;
 use lvs_core::io::{Lane, PacketBuf};
 use lvs_core::plan::PortPlan;
-use lvs_core::service::{Forwarding, TimestampPolicy, ToaOptions};
 use lvs_core::session::tcp::flags::{ACK, FIN, RST, SYN};
 use lvs_core::session::{Candidate, Detail, Flow, Segment, TcpState, pending};
 use lvs_core::time::Time;
@@ -38,13 +37,9 @@ pub(crate) const fn is_pure_syn(flags: Option<u8>) -> bool {
     matches!(flags, Some(flags) if flags & (SYN | ACK | FIN | RST) == SYN)
 }
 
-/// What the service of a session asks for.
-#[derive(Clone, Copy)]
-pub(crate) struct Policy {
-    pub(crate) service: Option<ServiceId>,
-    pub(crate) toa: Option<ToaOptions>,
-    pub(crate) strip_timestamps: bool,
-    pub(crate) new_isn: bool,
+/// The server has not agreed yet.
+const fn is_half_open(state: TcpState) -> bool {
+    matches!(state, TcpState::SynRecv | TcpState::SynSent)
 }
 
 /// One packet on its way through its session.
@@ -75,7 +70,9 @@ impl<P: PortPlan> Director<'_, P> {
             return DropReason::NoSession.into();
         };
         let inbound = candidate.direction == Direction::Inbound;
-        if inbound && is_pure_syn(flags) && flow.before.may_be_reused() {
+        // A session that was open once and asks for a connection again, and again: its client has given it up.
+        let given_up = flow.plain && is_half_open(flow.before);
+        if inbound && is_pure_syn(flags) && (flow.before.may_be_reused() || given_up) {
             return self.start_anew(now, lane, packet, tuple, id, out);
         }
         let policy = self.policy(&flow);
@@ -106,26 +103,11 @@ impl<P: PortPlan> Director<'_, P> {
         if is_corrupt(&packet) {
             return DropReason::BadL4Checksum.into();
         }
-        if let Some(session) = self.store.close(old) {
-            self.closed(&session, Closed::Reused);
-            self.counters.sessions_reused = self.counters.sessions_reused.wrapping_add(1);
-        }
-        self.open(now, lane, packet, tuple, service, out)
+        self.open(now, lane, packet, tuple, (service, Some(old)), out)
     }
 
     pub(crate) fn policy(&self, flow: &Flow) -> Policy {
-        let snapshot = self.snapshot();
-        let service = snapshot.server(flow.server).and_then(|s| snapshot.service(s.service));
-        let Some(service) = service else {
-            return Policy { service: None, toa: None, strip_timestamps: false, new_isn: false };
-        };
-        let full = service.forwarding == Forwarding::FullNat;
-        Policy {
-            service: Some(service.id),
-            toa: toa_of(service),
-            strip_timestamps: full && service.timestamps == TimestampPolicy::Strip,
-            new_isn: full,
-        }
+        self.generation.policy(flow.server)
     }
 
     fn pass<L: Lane>(
@@ -179,7 +161,7 @@ impl<P: PortPlan> Director<'_, P> {
     ) -> Result<(), DropReason> {
         let Transport::Tcp { flags, seq, .. } = packet.headers.transport else { return Ok(()) };
         let Some(detail) = passage.detail.as_mut() else { return Ok(()) };
-        let half_open = matches!(passage.flow.before, TcpState::SynRecv | TcpState::SynSent);
+        let half_open = is_half_open(passage.flow.before);
         if !is_pure_syn(Some(flags)) || !half_open || detail.client_isn == seq {
             return Ok(());
         }
@@ -218,17 +200,16 @@ impl<P: PortPlan> Director<'_, P> {
             .as_ref()
             .is_some_and(|detail| carries(&toa, detail, &packet.headers.transport));
         let growth = if wanted { growth(&passage.flow.quad) } else { 0 };
-        let port = match self.fits(now, lane, packet, hop, growth) {
-            Ok(port) => port,
+        match self.fits(now, lane, packet, hop, growth) {
+            Ok(()) => {}
             // Too large only with the option: the ladder for "no room" decides.
             Err(_) if wanted => self.fits(now, lane, packet, hop, 0)?,
             Err(reason) => return Err(reason),
-        };
+        }
         self.strip_forged(packet, &toa);
         self.drop_syn_timestamps(packet, passage.policy.strip_timestamps);
         if wanted {
-            let mtu = self.mtu(lane, port);
-            return self.insert_toa(lane, packet, &toa, &passage.flow.quad, mtu);
+            return self.insert_toa(now, lane, packet, &toa, &passage.flow.quad, hop);
         }
         Ok(None)
     }

@@ -11,11 +11,13 @@ use core::net::SocketAddr;
 use lvs_core::addr::Family;
 use lvs_core::checksum::{AddrPair, Delta, Sum, l4_checksum, verify_tcp};
 use lvs_core::flow::{Direction, L4Proto};
+use lvs_core::id::HopId;
 use lvs_core::io::{L4Csum, Lane, PacketBuf};
 use lvs_core::plan::PortPlan;
 use lvs_core::service::{ClientAddrMode, NoToaRoom, ToaOptions, VirtualService};
-use lvs_core::session::tcp::flags::{ACK, RST, SYN};
+use lvs_core::session::tcp::flags::{ACK, FIN, RST, SYN};
 use lvs_core::session::{Detail, Quad, pending};
+use lvs_core::time::Time;
 use lvs_core::verdict::DropReason;
 use lvs_core::wire::{Headers, Parsed, Transport};
 use lvs_nat::options::lower_mss;
@@ -44,10 +46,17 @@ pub(crate) fn carries(options: &ToaOptions, detail: &Detail, transport: &Transpo
     if flags & SYN != 0 {
         return options.placement.syn;
     }
-    // Nothing known of the server yet (its SYN-ACK has not passed): the segment cannot be accepted
-    // anyway, and must not end the placement.
-    options.placement.until_server_data
-        && (detail.server_first == 0 || !after(ack, detail.server_first))
+    options.placement.until_server_data && !acknowledges_data(detail, flags, ack)
+}
+
+/// Whether a client segment acknowledges data that the server has sent. Numbers that the server has not
+/// reached yet prove nothing: whoever sends them must not get rid of the option by it. Nor does anything
+/// while nothing is known of the server (its SYN-ACK has not passed).
+const fn acknowledges_data(detail: &Detail, flags: u8, ack: u32) -> bool {
+    flags & ACK != 0
+        && detail.server_first != 0
+        && after(ack, detail.server_first)
+        && !after(ack, detail.server_seq_end)
 }
 
 impl<P: PortPlan> Director<'_, P> {
@@ -65,11 +74,12 @@ impl<P: PortPlan> Director<'_, P> {
     /// the director's own that carries it and goes ahead.
     pub(crate) fn insert_toa<L: Lane>(
         &mut self,
+        now: Time,
         lane: &mut L,
         packet: &mut Packet<L::Buf>,
         own: &ToaOptions,
         quad: &Quad,
-        mtu: u16,
+        hop: HopId,
     ) -> Result<Option<Packet<L::Buf>>, DropReason> {
         let Transport::Tcp { flags, .. } = packet.headers.transport else { return Ok(None) };
         let syn = flags & SYN != 0;
@@ -77,7 +87,8 @@ impl<P: PortPlan> Director<'_, P> {
         let option = ToaOption::encode(&SocketAddr::new(quad.client.0, quad.client.1), kinds);
         // Elsewhere than in a SYN, options that compaction could drop are worth more than a packet.
         let compaction = if syn { Compaction::Options } else { Compaction::Padding };
-        let limits = Limits { mtu, compaction };
+        let way = self.neighbours.hop(hop).ok_or(DropReason::NoRoute)?;
+        let limits = Limits { mtu: self.most(lane, packet, way.port), compaction };
         match toa::insert(&mut packet.buf, &packet.headers, &option, &limits) {
             Ok(inserted) => {
                 packet.headers = inserted.headers;
@@ -89,17 +100,19 @@ impl<P: PortPlan> Director<'_, P> {
             }
             Err(_) => self.counters.toa_no_room = self.counters.toa_no_room.wrapping_add(1),
         }
-        match own.no_room {
-            NoToaRoom::Drop => Err(DropReason::NoToaRoom),
-            NoToaRoom::SeparateAck if syn => Ok(None),
-            NoToaRoom::SeparateAck => {
-                let mut ahead = separate_ack(lane, packet)?;
-                let inserted = toa::insert(&mut ahead.buf, &ahead.headers, &option, &limits);
-                ahead.headers = inserted.map_err(|_| DropReason::NoToaRoom)?.headers;
-                self.counters.toa_inserted = self.counters.toa_inserted.wrapping_add(1);
-                Ok(Some(ahead))
-            }
+        if own.no_room == NoToaRoom::Drop {
+            return Err(DropReason::NoToaRoom);
         }
+        // A train that was to be cut into smaller segments goes as it is now.
+        self.fits(now, lane, packet, hop, 0)?;
+        if syn {
+            return Ok(None);
+        }
+        let mut ahead = separate_ack(lane, packet)?;
+        let inserted = toa::insert(&mut ahead.buf, &ahead.headers, &option, &limits);
+        ahead.headers = inserted.map_err(|_| DropReason::NoToaRoom)?.headers;
+        self.counters.toa_inserted = self.counters.toa_inserted.wrapping_add(1);
+        Ok(Some(ahead))
     }
 
     /// Makes the client leave room for the option in its full segments.
@@ -196,18 +209,20 @@ pub(crate) fn observe(
     let before = *detail;
     match direction {
         Direction::Return if flags & RST == 0 => {
-            let syn = u32::from(flags & SYN != 0);
+            let (syn, fin) = (u32::from(flags & SYN != 0), u32::from(flags & FIN != 0));
             if syn == 1 {
                 detail.server_first = seq.wrapping_add(1);
             }
-            detail.server_seq_end = seq.wrapping_add(payload).wrapping_add(syn);
-            detail.server_ack = ack;
+            let end = seq.wrapping_add(payload).wrapping_add(syn).wrapping_add(fin);
+            // A retransmission does not take back what came after it.
+            if syn == 1 || detail.server_seq_end == 0 || after(end, detail.server_seq_end) {
+                detail.server_seq_end = end;
+            }
+            if flags & ACK != 0 {
+                detail.server_ack = ack;
+            }
         }
-        Direction::Inbound
-            if flags & (SYN | RST) == 0
-                && detail.server_first != 0
-                && after(ack, detail.server_first) =>
-        {
+        Direction::Inbound if flags & (SYN | RST) == 0 && acknowledges_data(detail, flags, ack) => {
             detail.pending &= !pending::TOA;
         }
         _ => {}

@@ -193,6 +193,7 @@ impl<'m, P: PortPlan> Director<'m, P> {
         while let Some(poll) = self.neighbours.poll(now, NEIGHBOURS_PER_TICK) {
             match poll {
                 Poll::Ask(question) => self.ask(lane, &question, out),
+                Poll::Found(id, hop, mac) => self.resume(lane, id, hop.port, mac, out),
                 Poll::Failed(hop) => {
                     while self.neighbours.resume(hop).is_some() {
                         self.counters.drop_one(DropReason::NeighbourFailed);

@@ -13,7 +13,53 @@ use lvs_core::time::Time;
 use lvs_core::verdict::{Absorbed, DropReason, Verdict};
 use lvs_core::wire::{Headers, Transport};
 
+/// Bytes of an Ethernet header without tags.
+pub(crate) const ETHERNET: u16 = 14;
+
+/// Takes all VLAN tags off a packet that leaves on another port: they name VLANs of the port it came from.
+fn untag<B: PacketBuf>(packet: &mut Packet<B>) {
+    if packet.buf.vlan().is_some() {
+        packet.buf.set_vlan(None);
+    }
+    let tags = packet.headers.l3.saturating_sub(ETHERNET);
+    if tags > 0 {
+        take_out(packet, tags);
+    }
+}
+
+/// Moves the Ethernet addresses over the tags behind them.
+#[cold]
+fn take_out<B: PacketBuf>(packet: &mut Packet<B>, tags: u16) {
+    let data = packet.buf.data_mut();
+    let Some(macs) = data.first_chunk::<12>().copied() else { return };
+    for (to, from) in data.iter_mut().skip(tags.into()).zip(macs) {
+        *to = from;
+    }
+    if packet.buf.pull_front(tags.into()).is_err() {
+        return;
+    }
+    let headers = &mut packet.headers;
+    headers.vlan = None;
+    for offset in [&mut headers.l3, &mut headers.l4, &mut headers.payload] {
+        *offset = offset.saturating_sub(tags);
+    }
+    headers.end = headers.end.saturating_sub(tags.into());
+    if packet.buf.l4_csum() == L4Csum::Partial {
+        packet.buf.set_l4_csum(L4Csum::Partial, headers.l3, headers.l4);
+    }
+    if let Some(gso) = packet.buf.gso() {
+        packet.buf.set_gso(Some(gso), headers.payload);
+    }
+}
+
 impl<P: PortPlan> Director<'_, P> {
+    /// The largest that the IP packet may be on `port`.
+    pub(crate) fn most<L: Lane>(&self, lane: &L, packet: &Packet<L::Buf>, port: PortId) -> u16 {
+        // A packet that stays on its port keeps its tags.
+        let link = if port == packet.port { packet.headers.l3 } else { ETHERNET };
+        self.mtu(lane, port).min(lane.caps(port).max_frame.saturating_sub(link))
+    }
+
     /// Whether a packet will fit the way to `hop`, before anything is done to it. `growth` is what its
     /// headers will gain.
     pub(crate) fn fits<L: Lane>(
@@ -23,35 +69,31 @@ impl<P: PortPlan> Director<'_, P> {
         packet: &Packet<L::Buf>,
         hop: HopId,
         growth: u16,
-    ) -> Result<PortId, DropReason> {
+    ) -> Result<(), DropReason> {
         let Some(way) = self.neighbours.hop(hop) else { return Err(DropReason::NoRoute) };
         if self.neighbours.is_down(hop, now) {
             return Err(DropReason::NeighbourFailed);
         }
         let caps = lane.caps(way.port);
-        let mtu = u32::from(self.mtu(lane, way.port));
+        let most = u32::from(self.most(lane, packet, way.port));
         let headers = &packet.headers;
-        match packet.buf.gso() {
+        let len = match packet.buf.gso() {
             Some(gso) if !caps.gso.takes(gso.kind) => return Err(DropReason::NoGso),
             Some(gso) => {
                 // A growing train is cut into smaller segments instead.
                 let fixed = u32::from(headers.payload.saturating_sub(headers.l3));
                 let size = if growth > 0 { 1 } else { u32::from(gso.size) };
-                if fixed.saturating_add(u32::from(growth)).saturating_add(size) > mtu {
-                    return Err(DropReason::TooBig);
-                }
+                fixed.saturating_add(size)
             }
-            None => {
-                let len = headers.end.saturating_sub(u32::from(headers.l3));
-                if len.saturating_add(u32::from(growth)) > mtu {
-                    return Err(DropReason::TooBig);
-                }
-            }
+            None => headers.end.saturating_sub(u32::from(headers.l3)),
+        };
+        if len.saturating_add(u32::from(growth)) > most {
+            return Err(DropReason::TooBig);
         }
         if usize::from(growth) > packet.buf.headroom() {
             return Err(DropReason::NoHeadroom);
         }
-        Ok(way.port)
+        Ok(())
     }
 
     /// Sends a finished packet to a next hop, or lets it wait until the next hop's address is known.
@@ -65,6 +107,9 @@ impl<P: PortPlan> Director<'_, P> {
     ) -> Verdict {
         let (reach, way) = (self.neighbours.reach(hop, now), self.neighbours.hop(hop));
         let Some(way) = way else { return Verdict::Drop(DropReason::NoRoute) };
+        if way.port != packet.port {
+            untag(&mut packet);
+        }
         self.finish_checksum(lane, way.port, &mut packet);
         match reach {
             Reach::Failed => Verdict::Drop(DropReason::NeighbourFailed),
@@ -82,10 +127,6 @@ impl<P: PortPlan> Director<'_, P> {
                 let own = self.mac(lane, port);
                 if lvs_nat::set_macs(packet.buf.data_mut(), mac, own).is_err() {
                     return Verdict::Drop(DropReason::MalformedEthernet);
-                }
-                if port != packet.port && packet.buf.vlan().is_some() {
-                    // The tag named a VLAN of the other port.
-                    packet.buf.set_vlan(None);
                 }
                 match out.push(lane, port, packet.buf) {
                     Ok(()) => Verdict::Forward(port),
@@ -127,8 +168,9 @@ impl<P: PortPlan> Director<'_, P> {
         let Some(place) = self.neighbours.wait(hop) else {
             return Verdict::Drop(DropReason::NeighbourPending);
         };
-        let Waiting { len, csum, gso, l3, l4, payload, bytes, .. } = place;
+        let Waiting { len, csum, gso, vlan, l3, l4, payload, bytes, .. } = place;
         (*len, *csum, *gso) = (data.len(), packet.buf.l4_csum(), packet.buf.gso());
+        *vlan = packet.buf.vlan();
         (*l3, *l4, *payload) = (headers.l3, headers.l4, headers.payload);
         for (to, from) in bytes.iter_mut().zip(data) {
             *to = *from;

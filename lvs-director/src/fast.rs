@@ -15,6 +15,7 @@
 //! of different sessions may leave in another order.
 
 use crate::director::Director;
+use crate::emit::ETHERNET;
 use crate::outputs::Outputs;
 use lvs_core::addr::{MacAddr, is_martian_source};
 use lvs_core::counters::Carried;
@@ -43,7 +44,8 @@ struct Look {
 #[derive(Clone, Copy)]
 struct PortFacts {
     mac: MacAddr,
-    mtu: u16,
+    /// Largest IP packet.
+    most: u16,
     tx_csum: bool,
 }
 
@@ -134,7 +136,7 @@ impl<P: PortPlan> Director<'_, P> {
         };
         let Some(to) = self.facts(lane, port, facts) else { return Some(packet) };
         let (csum, frame_len) = (packet.l4_csum(), packet.total_len());
-        let fits = quick.ip_len <= to.mtu && (csum != L4Csum::Partial || to.tx_csum);
+        let fits = quick.ip_len <= to.most && (csum != L4Csum::Partial || to.tx_csum);
         let room = out.port(port).is_some_and(|burst| burst.room() > 0);
         if !fits || !room {
             return Some(packet);
@@ -180,10 +182,11 @@ impl<P: PortPlan> Director<'_, P> {
     fn facts<L: Lane>(&self, lane: &L, port: PortId, facts: &mut Facts) -> Option<PortFacts> {
         let place = facts.get_mut(port.index())?;
         if place.is_none() {
+            let caps = lane.caps(port);
             *place = Some(PortFacts {
                 mac: self.mac(lane, port),
-                mtu: self.mtu(lane, port),
-                tx_csum: lane.caps(port).tx_csum,
+                most: self.mtu(lane, port).min(caps.max_frame.saturating_sub(ETHERNET)),
+                tx_csum: caps.tx_csum,
             });
         }
         *place

@@ -3,6 +3,7 @@
 //! Built by the control side, moved into the worker between bursts, and the previous one handed back, so
 //! that memory is neither taken nor freed on the packet path.
 
+use crate::client_addr::toa_of;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
@@ -10,7 +11,7 @@ use lvs_core::counters::Carried;
 use lvs_core::flow::WireTuple;
 use lvs_core::id::{PoolId, ServerId, ServiceId};
 use lvs_core::sched::{Scheduler, SchedulerArgs, ServerLoad};
-use lvs_core::service::{ServerState, VirtualService};
+use lvs_core::service::{Forwarding, ServerState, TimestampPolicy, ToaOptions, VirtualService};
 use lvs_core::session::TcpState;
 use lvs_core::snapshot::Snapshot;
 
@@ -31,6 +32,27 @@ struct Balanced {
     loads: Box<[ServerLoad]>,
 }
 
+/// What a service asks for on packets of its sessions.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Policy {
+    pub(crate) service: Option<ServiceId>,
+    pub(crate) toa: Option<ToaOptions>,
+    pub(crate) strip_timestamps: bool,
+    pub(crate) new_isn: bool,
+}
+
+impl Policy {
+    pub(crate) fn of(service: &VirtualService) -> Self {
+        let full = service.forwarding == Forwarding::FullNat;
+        Self {
+            service: Some(service.id),
+            toa: toa_of(service),
+            strip_timestamps: full && service.timestamps == TimestampPolicy::Strip,
+            new_isn: full,
+        }
+    }
+}
+
 /// Where a server stands.
 #[derive(Clone, Copy, Default)]
 struct Standing {
@@ -44,6 +66,8 @@ struct Standing {
 pub struct Generation {
     snapshot: Arc<Snapshot>,
     services: Box<[Option<Balanced>]>,
+    /// Also of removed services: their sessions go on as they began.
+    policies: Box<[Policy]>,
     carried: Box<[Carried]>,
     servers: Box<[Standing]>,
     /// Per pool: where the next session starts to look for a local address.
@@ -62,6 +86,7 @@ impl Generation {
         }
         let mut services: alloc::vec::Vec<Option<Balanced>> =
             (0..snapshot.service_slots()).map(|_| None).collect();
+        let mut policies = alloc::vec![Policy::default(); snapshot.service_slots()];
         let mut pools = 0;
         for service in snapshot.services() {
             for (place, server) in (0u16..).zip(&service.servers) {
@@ -72,6 +97,9 @@ impl Generation {
             let loads = loads_of(&snapshot, service);
             let mut scheduler = (service.scheduler.build)(args);
             scheduler.rebuild(&loads);
+            if let Some(policy) = policies.get_mut(service.id.index()) {
+                *policy = Policy::of(service);
+            }
             if let Some(entry) = services.get_mut(service.id.index()) {
                 *entry = Some(Balanced { scheduler, loads });
             }
@@ -80,6 +108,7 @@ impl Generation {
         Self {
             carried: alloc::vec![Carried::default(); snapshot.service_slots()].into(),
             services: services.into(),
+            policies: policies.into(),
             servers: servers.into(),
             pool_turn: alloc::vec![0; pools].into(),
             snapshot,
@@ -97,6 +126,11 @@ impl Generation {
     pub(crate) fn inherit(&mut self, old: &mut Self) {
         for (standing, before) in self.servers.iter_mut().zip(old.servers.iter()) {
             standing.count = before.count;
+        }
+        for (policy, before) in self.policies.iter_mut().zip(old.policies.iter()) {
+            if policy.service.is_none() {
+                *policy = *before;
+            }
         }
         for (carried, before) in self.carried.iter_mut().zip(old.carried.iter()) {
             *carried = *before;
@@ -130,6 +164,13 @@ impl Generation {
                 entry.scheduler.load_changed(index, &entry.loads);
             }
         }
+    }
+
+    /// What the service of a server asks for, or asked for until it was removed.
+    pub(crate) fn policy(&self, server: ServerId) -> Policy {
+        let standing = self.servers.get(server.index());
+        let policy = standing.and_then(|standing| self.policies.get(standing.service.index()));
+        policy.copied().unwrap_or_default()
     }
 
     /// Chooses a server for a new session.

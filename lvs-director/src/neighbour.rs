@@ -14,7 +14,7 @@ use alloc::boxed::Box;
 use core::net::IpAddr;
 use lvs_core::addr::MacAddr;
 use lvs_core::id::HopId;
-use lvs_core::io::{Gso, L4Csum, PortId};
+use lvs_core::io::{Gso, L4Csum, PortId, Vlan};
 use lvs_core::snapshot::NextHop;
 use lvs_core::time::Time;
 
@@ -96,6 +96,7 @@ pub(crate) struct Waiting {
     pub(crate) len: usize,
     pub(crate) csum: L4Csum,
     pub(crate) gso: Option<Gso>,
+    pub(crate) vlan: Option<Vlan>,
     pub(crate) l3: u16,
     pub(crate) l4: u16,
     pub(crate) payload: u16,
@@ -140,6 +141,7 @@ impl Neighbours {
             len: 0,
             csum: L4Csum::Unknown,
             gso: None,
+            vlan: None,
             l3: 0,
             l4: 0,
             payload: 0,
@@ -245,11 +247,14 @@ impl Neighbours {
                 Reach::Send { mac, port, ask: false }
             }
             HopState::Asking => {
-                if due {
+                // Packets ask as long as there are questions left; giving up is the round's part, which
+                // ever new questions would put off for ever.
+                let ask = due && entry.questions < QUESTIONS;
+                if ask {
                     entry.questions = entry.questions.saturating_add(1);
                     entry.asked = now;
                 }
-                Reach::Wait { port, ask: due }
+                Reach::Wait { port, ask }
             }
             HopState::Failed if !due => Reach::Failed,
             HopState::Failed => {
@@ -282,15 +287,21 @@ impl Neighbours {
         Some(NextHop { port: entry.port, via: entry.ip })
     }
 
-    /// A neighbour told its address. `true` when it was a known next hop.
-    pub(crate) fn learn(&mut self, hop: &NextHop, mac: MacAddr, now: Time) -> Option<HopId> {
+    /// A neighbour told its address. If it is a known next hop: its number, and the address that counts,
+    /// which is the configured one where there is one.
+    pub(crate) fn learn(
+        &mut self,
+        hop: &NextHop,
+        mac: MacAddr,
+        now: Time,
+    ) -> Option<(HopId, MacAddr)> {
         let id = self.find(hop)?;
         let entry = self.entries.get_mut(id.index())?;
         if entry.state != HopState::Static {
             (entry.state, entry.mac) = (HopState::Known, mac);
             (entry.confirmed, entry.questions) = (now, 0);
         }
-        Some(id)
+        Some((id, entry.mac))
     }
 
     /// A place for a packet that waits for `id`; `None` when enough wait already.
@@ -316,13 +327,18 @@ impl Neighbours {
         Some(place)
     }
 
-    /// One entry per call, going round: a question to repeat, or a neighbour that has just failed.
+    /// One entry per call, going round: a question to repeat, a neighbour that has just failed, or one that
+    /// packets need not wait for any longer.
     pub(crate) fn poll(&mut self, now: Time, budget: usize) -> Option<Poll> {
         for _ in 0..budget {
             let at = self.cursor;
             self.cursor =
                 if at.wrapping_add(1) < self.entries.len() { at.wrapping_add(1) } else { 0 };
             let entry = self.entries.get_mut(at)?;
+            if entry.state == HopState::Static && entry.waiting > 0 {
+                let hop = NextHop { port: entry.port, via: entry.ip };
+                return u16::try_from(at).ok().map(|id| Poll::Found(HopId(id), hop, entry.mac));
+            }
             let due = now.0 >= entry.asked.0.saturating_add(ASK_EVERY);
             if entry.state != HopState::Asking || entry.questions == 0 || !due {
                 continue;
@@ -362,6 +378,8 @@ impl Neighbours {
 pub(crate) enum Poll {
     /// Ask again.
     Ask(Question),
+    /// Its address has been configured meanwhile; what waits for it may go.
+    Found(HopId, NextHop, MacAddr),
     /// It does not answer; what waits for it is to be dropped.
     Failed(HopId),
 }

@@ -8,15 +8,16 @@ use crate::client_addr::{growth, toa_of};
 use crate::director::{Director, Report};
 use crate::outputs::Outputs;
 use lvs_core::addr::{Family, LocalAddress, RealAddr};
-use lvs_core::event::Event;
+use lvs_core::event::{Closed, Event};
 use lvs_core::flow::{Direction, L4Proto, WireTuple};
-use lvs_core::id::{HopId, PoolId, ServerId, ServiceId, TimeoutClass};
+use lvs_core::id::{HopId, PoolId, ServerId, ServiceId, SessionId, TimeoutClass};
 use lvs_core::io::{Lane, PacketBuf};
 use lvs_core::plan::PortPlan;
 use lvs_core::service::{Forwarding, TimestampPolicy, ToaOptions};
 use lvs_core::session::tcp::flags::SYN;
 use lvs_core::session::{
-    Open, OpenError, Opened, Place, Previous, Quad, Reserved, TcpState, Translation, pending,
+    Open, OpenError, Opened, Place, Previous, Quad, Reserved, Segment, TcpState, Translation,
+    pending,
 };
 use lvs_core::time::Time;
 use lvs_core::verdict::{DropReason, Verdict};
@@ -44,19 +45,20 @@ struct Chosen {
 }
 
 impl<P: PortPlan> Director<'_, P> {
-    /// A packet to a virtual service that belongs to no session.
+    /// A packet to a virtual service that belongs to no session, or to `old`, which is over and gives way
+    /// when nothing can keep the packet from its server any more.
     pub(crate) fn open<L: Lane>(
         &mut self,
         now: Time,
         lane: &mut L,
         packet: Packet<L::Buf>,
         tuple: &WireTuple,
-        service: ServiceId,
+        (service, old): (ServiceId, Option<SessionId>),
         out: &mut Outputs<L::Buf>,
     ) -> Report {
         let mut report = Report::from(DropReason::NoService);
         report.service = Some(service);
-        let outcome = self.try_open(now, lane, packet, tuple, service, out, &mut report);
+        let outcome = self.try_open(now, lane, packet, tuple, (service, old), out, &mut report);
         report.verdict = outcome.unwrap_or_else(Verdict::Drop);
         report
     }
@@ -67,7 +69,7 @@ impl<P: PortPlan> Director<'_, P> {
         lane: &mut L,
         mut packet: Packet<L::Buf>,
         tuple: &WireTuple,
-        service: ServiceId,
+        (service, old): (ServiceId, Option<SessionId>),
         out: &mut Outputs<L::Buf>,
         report: &mut Report,
     ) -> Result<Verdict, DropReason> {
@@ -85,20 +87,25 @@ impl<P: PortPlan> Director<'_, P> {
         let growth = if syn_toa.is_some() { growth(&quad) } else { 0 };
         let fits = self.fits(now, lane, &packet, chosen.hop_in, growth);
         // Without room for the option in the SYN, later segments carry it, or the policy drops it.
-        let port = fits.or_else(|_| self.fits(now, lane, &packet, chosen.hop_in, 0))?;
+        fits.or_else(|_| self.fits(now, lane, &packet, chosen.hop_in, 0))?;
+        // What is counted is the packet as it came.
+        let segment = segment_of(&packet, flags);
         if let Some(toa) = wanted.toa {
             self.strip_forged(&mut packet, &toa);
         }
         self.drop_syn_timestamps(&mut packet, wanted.strip_timestamps);
         let seq_and_mss = seq_and_mss(&packet);
         if let Some(toa) = syn_toa {
-            let mtu = self.mtu(lane, port);
             // A SYN never sends a segment ahead.
-            let _ = self.insert_toa(lane, &mut packet, &toa, &quad, mtu)?;
+            let _ = self.insert_toa(now, lane, &mut packet, &toa, &quad, chosen.hop_in)?;
+        }
+        if let Some(session) = old.and_then(|old| self.store.close(old)) {
+            self.closed(&session, Closed::Reused);
+            self.counters.sessions_reused = self.counters.sessions_reused.wrapping_add(1);
         }
         let opened = self.register(now, &quad, &wanted, &chosen, seq_and_mss)?;
         (report.session, report.server) = (Some(opened.id), Some(chosen.server));
-        self.first_packet(now, lane, packet, &opened, chosen.hop_in, out)
+        self.first_packet(now, lane, packet, segment, &opened, chosen.hop_in, out)
     }
 
     fn wanted(&self, service: ServiceId) -> Option<Wanted> {
@@ -224,12 +231,11 @@ impl<P: PortPlan> Director<'_, P> {
         now: Time,
         lane: &mut L,
         mut packet: Packet<L::Buf>,
+        segment: Segment,
         opened: &Opened,
         hop: HopId,
         out: &mut Outputs<L::Buf>,
     ) -> Result<Verdict, DropReason> {
-        let flags = check_flags(&packet.headers.transport)?;
-        let segment = segment_of(&packet, flags);
         let tuple = opened.quad.inbound().ok_or(DropReason::NoSession)?;
         let probe = lvs_core::session::Probe { tuple, local: None };
         let candidate = self.store.lookup_one(&probe).ok_or(DropReason::NoSession)?;

@@ -25,6 +25,11 @@ fn flags_of(packet: &Passing) -> Result<Option<u8>, DropReason> {
     }
 }
 
+/// Whether a segment is known to be wrong, or would be if somebody looked.
+fn is_corrupt(packet: &Passing) -> bool {
+    packet.ip.csum == L4Csum::Unknown && packet.ip.tcp().is_some() && !packet.ip.is_right()
+}
+
 fn asks_for_a_connection(flags: Option<u8>) -> bool {
     flags.is_some_and(|flags| flags & (SYN | ACK | RST | FIN) == SYN)
 }
@@ -87,13 +92,13 @@ impl Model {
         let toa = address_option(&spec);
         let syn_toa = toa.filter(|toa| toa.placement.syn && flags.is_some());
         let growth = if syn_toa.is_some() { option_len(client.0) } else { 0 };
-        let fits = self.fits(&packet, chosen.hop_in, growth);
-        fits.or_else(|_| self.fits(&packet, chosen.hop_in, 0))?;
+        let fits = self.fits(now, &packet, chosen.hop_in, growth);
+        fits.or_else(|_| self.fits(now, &packet, chosen.hop_in, 0))?;
         let received = packet.ip.len();
         let isn_of_client = packet.ip.tcp().map(|tcp| tcp.seq);
         self.take_out(&mut packet, &spec, toa.as_ref());
         if let Some(toa) = syn_toa {
-            self.put_in(&mut packet, &toa, client, chosen.hop_in)?;
+            self.put_in(now, &mut packet, &toa, client, chosen.hop_in)?;
         }
         if let Some(at) = old {
             self.close(at);
@@ -222,6 +227,8 @@ impl Model {
         if direction == Direction::Inbound && asks_for_a_connection(flags) && (over || again) {
             let (ip, port) = session.quad.virt;
             return match self.world.service_at(session.quad.proto, ip, port) {
+                // Nobody but an intact segment decides about a session.
+                Some(_) if is_corrupt(&packet) => drop(DropReason::BadL4Checksum),
                 Some(service) => self.open(now, packet, service, Some(at)),
                 None => drop(DropReason::NoService),
             };
@@ -259,6 +266,9 @@ impl Model {
                 && tcp.seq != numbers.client_isn
             {
                 // The client has given its first attempt up.
+                if is_corrupt(&packet) {
+                    return Err(DropReason::BadL4Checksum);
+                }
                 if spec.forwarding == Forwarding::FullNat {
                     delta = self.server_isn(now, &quad, false) - w(tcp.seq);
                 }
@@ -268,17 +278,18 @@ impl Model {
             let carries = toa.filter(|toa| {
                 !session.plain && numbers.owes_address && wants_address(&packet, toa, &numbers)
             });
-            let fits = self.fits(&packet, hop, carries.map_or(0, |_| option_len(quad.client.0)));
+            let fits =
+                self.fits(now, &packet, hop, carries.map_or(0, |_| option_len(quad.client.0)));
             fits.or_else(|reason| match carries {
-                Some(_) => self.fits(&packet, hop, 0),
+                Some(_) => self.fits(now, &packet, hop, 0),
                 None => Err(reason),
             })?;
             self.take_out(&mut packet, &spec, toa.as_ref());
             if let Some(toa) = carries {
-                ahead = self.put_in(&mut packet, &toa, quad.client, hop)?;
+                ahead = self.put_in(now, &mut packet, &toa, quad.client, hop)?;
             }
         } else {
-            self.fits(&packet, hop, 0)?;
+            self.fits(now, &packet, hop, 0)?;
         }
         self.take_in(now, at, direction, received, flags);
         self.sessions.live[at].seq_delta = delta.0;
@@ -342,7 +353,16 @@ impl Model {
     }
 
     /// Whether a packet can leave toward a next hop when its headers grow.
-    fn fits(&self, packet: &Passing, hop: usize, growth: usize) -> Result<(), DropReason> {
+    fn fits(
+        &self,
+        now: Time,
+        packet: &Passing,
+        hop: usize,
+        growth: usize,
+    ) -> Result<(), DropReason> {
+        if self.hops.is_down(hop, now) {
+            return Err(DropReason::NeighbourFailed);
+        }
         let port = self.hops.place(hop).port;
         let (l3, _, payload, end) = packet.ip.offsets();
         let len = match packet.gso {
@@ -385,6 +405,7 @@ impl Model {
     /// Puts the client's address in, or prepares a segment that carries it ahead.
     fn put_in(
         &mut self,
+        now: Time,
         packet: &mut Passing,
         toa: &ToaOptions,
         client: (IpAddr, u16),
@@ -403,14 +424,14 @@ impl Model {
         self.count("toa_no_room");
         if toa.no_room != NoToaRoom::Drop {
             // A train that was to be cut into smaller segments goes as it is now.
-            self.fits(packet, hop, 0)?;
+            self.fits(now, packet, hop, 0)?;
         }
         match toa.no_room {
             NoToaRoom::Drop => Err(DropReason::NoToaRoom),
             NoToaRoom::SeparateAck if syn => Ok(None),
             NoToaRoom::SeparateAck => {
                 // Its checksum will be new: a corrupt segment must not look sound (INV-3).
-                if packet.ip.csum == L4Csum::Unknown && !packet.ip.is_right() {
+                if is_corrupt(packet) {
                     return Err(DropReason::BadL4Checksum);
                 }
                 let mut ahead = packet.clone();

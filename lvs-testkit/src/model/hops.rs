@@ -14,7 +14,7 @@ const TRUSTED: u64 = 30 * SECOND;
 /// Questions that may stay without an answer.
 const QUESTIONS: u32 = 3;
 /// Packets that wait for one next hop.
-const WAIT_PER_HOP: usize = 4;
+const WAIT_PER_HOP: usize = 32;
 /// Longest packet that may wait.
 const WAIT_BYTES: usize = 2048;
 
@@ -67,6 +67,12 @@ impl Hops {
             waiting: VecDeque::new(),
         });
         self.all.len() - 1
+    }
+
+    /// Whether a next hop has failed and is not to be asked again yet.
+    pub(super) fn is_down(&self, number: usize, now: Time) -> bool {
+        let hop = &self.all[number];
+        hop.state == State::Failed && now.0 < hop.asked + SECOND
     }
 
     pub(super) fn place(&self, number: usize) -> NextHop {

@@ -8,6 +8,7 @@ use crate::build::{arp_reply, arp_request, ndp_advert, ndp_solicit, sum};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use lvs_core::addr::MacAddr;
 use lvs_core::io::{PortId, Vlan};
+use lvs_core::snapshot::NextHop;
 use lvs_core::time::Time;
 use lvs_core::verdict::{Absorbed, DropReason, Verdict};
 
@@ -29,8 +30,11 @@ impl Model {
         if self.world.is(arp.sender.into()).ours() {
             return Verdict::Drop(DropReason::SpoofedSource);
         }
-        let learned = self.learn(now, port, arp.sender.into(), arp.sender_mac);
         let speaks = self.world.speaks_for(arp.target.into(), port);
+        if arp.request && speaks == Some(true) {
+            self.expect(port, arp.sender.into());
+        }
+        let learned = self.learn(now, port, arp.sender.into(), arp.sender_mac);
         if arp.request && speaks == Some(true) {
             let mac = self.world.mac(port);
             let reply = arp_reply(mac, arp.target, arp.sender_mac, arp.sender).build();
@@ -53,8 +57,11 @@ impl Model {
         if self.world.is(from).ours() {
             return Verdict::Drop(DropReason::SpoofedSource);
         }
-        let learned = message.link.is_some_and(|mac| self.learn(now, port, from, mac));
         let speaks = self.world.speaks_for(target, port);
+        if message.solicitation && speaks == Some(true) {
+            self.expect(port, from);
+        }
+        let learned = message.link.is_some_and(|mac| self.learn(now, port, from, mac));
         if message.solicitation && speaks == Some(true) {
             let mac = self.world.mac(port);
             let (to, to_mac, flags) = match packet.ip.src {
@@ -69,6 +76,14 @@ impl Model {
             return Verdict::Answer(port);
         }
         told(learned, speaks)
+    }
+
+    /// Whoever asks for us is about to talk to us (RFC 826): a next hop, if it is in the port's subnet.
+    fn expect(&mut self, port: PortId, ip: IpAddr) {
+        let hop = NextHop { port, via: ip };
+        if self.world.route(ip) == Some(hop) {
+            self.hops.number(hop);
+        }
     }
 
     /// A neighbour has told its address. Whether it is a next hop; what has waited for it leaves.
