@@ -79,7 +79,8 @@ impl Judge {
 
     fn v4(&mut self, bytes: &[u8]) -> Verdict {
         let ip = smol::Ipv4Packet::new_checked(bytes)?;
-        if ip.version() != 4 || !ip.verify_checksum() {
+        let header = &bytes[..usize::from(ip.header_len())];
+        if ip.version() != 4 || !sums_up(header) {
             return Err(smol::Error);
         }
         let options = &bytes[20..usize::from(ip.header_len())];
@@ -183,6 +184,14 @@ impl Judge {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether an IPv4 header checksum is right (RFC 791 section 3.1). smoltcp's own check says yes to
+/// everything in a fuzzing build.
+fn sums_up(header: &[u8]) -> bool {
+    let words = header.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
+    let sum: u32 = words.sum();
+    (sum & 0xffff) + (sum >> 16) == 0xffff
 }
 
 fn is_unfit(more: bool, offset: u16, len: usize, reach: usize) -> bool {
