@@ -118,6 +118,15 @@ fn scripts() -> Vec<(String, Vec<u8>)> {
     list.push(("reset".into(), 0, reset.chain(established(0)).collect()));
     let reuse = connection(0, 1).into_iter().chain([Op::Wait(10)]).chain(connection(0, 1));
     list.push(("reused_port".into(), 0, reuse.collect()));
+    for (name, settings) in [("burst", 0u8), ("burst_nat", Settings::NAT), ("burst3", 0x80)] {
+        let flags = [ACK, ACK | flag::PSH, ACK, ACK | flag::FIN, ACK, RST, ACK, SYN];
+        let mixed = flags.iter().zip(0u8..).flat_map(|(flags, n)| {
+            let odd = Segment { options: option::NOP.to_vec(), ..segment(ACK, 9, n) };
+            [client(0, segment(*flags, 9, n)), client(4, segment(ACK, 9, 2)), client(8, odd)]
+        });
+        let ops = [established(0), established(4), established(8)].concat();
+        list.push((name.into(), settings, ops.into_iter().chain(mixed).collect()));
+    }
     let datagrams = [Op::Datagram { client: 1, len: 30 }, server(segment(0, 0, 9))];
     list.push(("udp".into(), 0, datagrams.to_vec()));
     list.push(("udp_nat".into(), Settings::NAT, datagrams.to_vec()));

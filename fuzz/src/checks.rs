@@ -84,7 +84,7 @@ impl Arrival {
         };
         let there = |departure: &&Departure| Some(departure.port) == to;
         // Its own copy is the last one: a segment of the director's own goes ahead.
-        let own = sent.iter().filter(there).next_back();
+        let own = sent.iter().rfind(there);
         assert_eq!(own.is_some(), to.is_some(), "{verdict:?}, but nothing left");
         for departure in sent {
             let is_own = own.is_some_and(|own| core::ptr::eq(own, departure));

@@ -1,5 +1,6 @@
 //! Target `director`: a script runs through a director between two in-memory ports.
 
+use crate::bursts::{End, Event, repeat};
 use crate::checks::{self, Arrival, Departure};
 use crate::script::{Op, Segment, decode};
 use crate::world::{self, HOSTS, Settings, host_ip, host_mac, port_mac};
@@ -24,6 +25,8 @@ pub struct Log {
     pub sent: Vec<(PortId, Vec<u8>)>,
     /// Most sessions at once.
     pub sessions: u32,
+    /// Packets that took the short way when they came in bursts.
+    pub short_way: u64,
 }
 
 struct Run<'m> {
@@ -39,6 +42,8 @@ struct Run<'m> {
     damage: Vec<(u16, u8)>,
     cut: Option<u16>,
     shape: u8,
+    /// What happened, to be repeated in bursts.
+    events: Vec<Event>,
     /// A corrupt packet waits for a neighbour, so it may come out later.
     corrupt_waits: bool,
 }
@@ -62,12 +67,17 @@ pub fn run(bytes: &[u8]) -> Log {
         damage: Vec::new(),
         cut: None,
         shape: 0,
+        events: Vec::new(),
         corrupt_waits: false,
     };
     for op in decode(script) {
         run.step(op);
     }
     run.finish();
+    let once = End::of(&run.director, &run.log.sent);
+    let (bursts, short_way) = repeat(settings, &run.events, settings.burst());
+    assert_eq!(once, bursts, "in bursts of {} (INV-13)", settings.burst());
+    run.log.short_way = short_way;
     run.log
 }
 
@@ -206,6 +216,7 @@ impl Run<'_> {
         let mut burst = Burst::new();
         self.lane.rx_burst(port, &mut burst).expect("the link is up");
         let Some(packet) = burst.pop() else { panic!("the frame did not arrive") };
+        self.events.push(Event::Packet(self.now, port, packet.clone()));
         let arrival = Arrival::of(&packet, self.director.counters());
         let resumed = self.director.counters().resumed;
         let report =
@@ -245,6 +256,7 @@ impl Run<'_> {
     }
 
     fn turn(&mut self) {
+        self.events.push(Event::Turn(self.now));
         self.director.expire(self.now, 1000);
         self.director.tick(self.now, &mut self.lane, &mut self.out);
         let sent = self.flush();

@@ -3,11 +3,12 @@
 //!
 //! | target | bytes are | asserted |
 //! |---|---|---|
-//! | [`director`](director::run) | a [`script`] of frames, damage and waiting | [`checks`] after each frame and at the end |
+//! | [`director`](director::run) | a [`script`] of frames, damage and waiting | [`checks`] after each frame and at the end; the same in [`bursts`] |
 //! | [`headers`](headers::run) | one frame | the parser and smoltcp agree but for named differences |
 //!
 //! A finding is a panic. It goes to `fuzz/regressions/TARGET/`, from where the replay repeats it for ever.
 
+pub mod bursts;
 pub mod checks;
 pub mod director;
 pub mod headers;

@@ -37,6 +37,17 @@ impl Settings {
     /// Timestamps stay.
     pub const TIMESTAMPS: u8 = 32;
 
+    /// Most packets of a burst where bursts are compared with single packets.
+    #[must_use]
+    pub const fn burst(self) -> usize {
+        match self.0 >> 6 {
+            0 => 64,
+            1 => 1,
+            2 => 3,
+            _ => 17,
+        }
+    }
+
     fn has(self, bit: u8) -> bool {
         self.0 & bit != 0
     }
