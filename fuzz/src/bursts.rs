@@ -51,6 +51,24 @@ impl End {
     }
 }
 
+/// Asserts that both ended the same way, and says where they differ.
+///
+/// # Panics
+/// When they did not.
+pub fn same(single: &End, bursts: &End, longest: usize) {
+    let how = format!("in bursts of {longest} (INV-13)");
+    assert_eq!(single.counters, bursts.counters, "counters {how}");
+    assert_eq!(single.sessions, bursts.sessions, "sessions {how}");
+    let names = |end: &End| end.frames.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(single), names(bursts), "connections {how}");
+    for ((name, one), many) in single.frames.iter().zip(bursts.frames.values()) {
+        assert_eq!(one.len(), many.len(), "frames of {name:?} {how}");
+        for (number, (one, many)) in one.iter().zip(many).enumerate() {
+            assert_eq!(one, many, "frame {number} of {name:?} {how}");
+        }
+    }
+}
+
 /// Addresses and ports of a frame; nothing where there are none.
 fn connection(frame: &[u8]) -> String {
     let fields = oracle::fields(frame).ok().filter(|fields| fields.ports.is_some());
