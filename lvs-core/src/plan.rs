@@ -2,8 +2,8 @@
 //!
 //! A server answers to (local address, local port). When the port is chosen so that it encodes the
 //! session's slot, the reply needs no hash and no second directory entry, and any worker can tell which
-//! worker owns a reply. A plan is pure arithmetic; three shapes exist: [`Whole`], [`LowBits`], and
-//! (with the hash of the network card) Toeplitz.
+//! worker owns a reply. A plan is pure arithmetic; two shapes exist: [`Whole`] and [`LowBits`]. Your own
+//! is equal to them.
 //!
 //! Slots count from zero within one local address.
 

@@ -9,8 +9,10 @@
 //!
 //! One stage is one file, in the order a packet meets them: `admit`, `answer` (ARP, neighbour discovery,
 //! echo), `open` (classify, schedule, open), `carry` (packets of a session), `client_addr` (TOA), `emit`.
+//! `fast` goes before them: ordinary segments of established IPv4 sessions take a short way, a burst at a time.
 //!
-//! The caller owns the loop, the lane, the buffers and the time:
+//! The caller owns the loop, the lane, the buffers and the time; the project's README has a complete
+//! program with services, servers and session memory:
 //!
 //! ```no_run
 //! # use lvs_core::io::{Burst, Lane, PortId};

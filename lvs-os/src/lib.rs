@@ -11,6 +11,19 @@
 //! | [`signal`] | SIGTERM and friends as a file descriptor |
 //! | [`tcp`] | the SYN that opened a connection, and the client address (TOA) in it |
 //!
+//! Of use to a server as well: who is behind a balancer that sends TOA, without a patched kernel.
+//!
+//! ```no_run
+//! use lvs_os::tcp::{client_from_toa, save_syn, saved_syn};
+//!
+//! let listener = std::net::TcpListener::bind("0.0.0.0:8080")?;
+//! save_syn(&listener)?;
+//! let (stream, peer) = listener.accept()?;
+//! let client = client_from_toa(&saved_syn(&stream)?, 254).unwrap_or(peer);
+//! println!("{client} by way of {peer}");
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
 //! Everything returns [`std::io::Error`] with the kernel's own code; nothing panics. `lvsd` itself
 //! forbids unsafe code: what needs it lies here, block by block, with the reason why it is sound.
 

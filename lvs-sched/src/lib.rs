@@ -26,15 +26,30 @@
 //! first server.
 //!
 //! ```
-//! use lvs_core::id::WorkerId;
-//! use lvs_core::sched::SchedulerArgs;
+//! use lvs_core::addr::RealAddr;
+//! use lvs_core::flow::{L4Proto, WireTuple};
+//! use lvs_core::id::{ServerId, WorkerId};
+//! use lvs_core::sched::{SchedulerArgs, ServerLoad, Weight};
 //!
+//! let server = |n: u8, weight| ServerLoad {
+//!     id: ServerId(n.into()),
+//!     addr: RealAddr(format!("10.1.0.{n}:8080").parse().unwrap()),
+//!     weight: Weight(weight),
+//!     overloaded: false,
+//!     active: 0,
+//!     inactive: 0,
+//! };
+//! let servers = [server(1, 2), server(2, 1)];
 //! let def = lvs_sched::by_name("wrr").unwrap();
 //! let mut scheduler = (def.build)(SchedulerArgs { worker: WorkerId(0), workers: 1 });
-//! scheduler.rebuild(&[]);
-//! # use lvs_core::flow::{L4Proto, WireTuple};
-//! # let flow = WireTuple::new(L4Proto::Tcp, [1, 2, 3, 4].into(), 5, [6, 7, 8, 9].into(), 80).unwrap();
-//! assert_eq!(scheduler.pick(&flow, &[]), None);
+//! scheduler.rebuild(&servers);
+//!
+//! let flow = WireTuple::new(L4Proto::Tcp, [1, 2, 3, 4].into(), 5, [6, 7, 8, 9].into(), 80).unwrap();
+//! let mut picks = [0, 0];
+//! for _ in 0..6 {
+//!     picks[scheduler.pick(&flow, &servers).unwrap()] += 1;
+//! }
+//! assert_eq!(picks, [4, 2]); // twice the weight, twice the connections
 //! ```
 #![no_std]
 #![forbid(unsafe_code)]

@@ -142,9 +142,9 @@ pub(super) struct Cold {
     pub(super) prev: u32,
     /// Persistence template, plus one. Written by open.
     pub(super) template: u32,
-    /// Client's initial sequence number until the session is plain, then inbound packets / 2^24.
+    /// Client's initial sequence number until the session is plain, then inbound packets / 2^23.
     pub(super) isn_or_packets_in: u32,
-    /// Server's first data sequence number until plain, then return packets / 2^24.
+    /// Server's first data sequence number until plain, then return packets / 2^23.
     pub(super) first_or_packets_out: u32,
     /// End of the server's newest data, in its number space: RST on expiry toward the client.
     pub(super) server_seq_end: u32,

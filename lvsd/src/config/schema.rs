@@ -368,7 +368,7 @@ const TIMEOUT_KEYS: &[Key] = &[
         "duration",
         "30s / 120s / 240s",
         "\"30s\"",
-        "A SYN proxy has answered and waits for the client.",
+        "A SYN proxy has answered and waits for the client; there is none in this version.",
     ),
     key("udp", "duration", "300s / 300s / 300s", "\"300s\"", "UDP, counted from the last packet."),
 ];
