@@ -40,7 +40,8 @@
 //!   packet.
 //! - Every received packet gets exactly one [`Verdict`](lvs_core::verdict::Verdict), and one counter.
 //! - A dropped packet changes no session. Exceptions: a packet that finds its transmit queue full, and one
-//!   that waits for a neighbour in vain, have already been taken into their session.
+//!   whose neighbour has not answered, have already been taken into their session; and a finished session
+//!   has ended when the one that replaces it finds neither port nor place.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(

@@ -5,6 +5,7 @@
 //! decide.
 
 mod config;
+mod random;
 mod rig;
 mod script;
 
@@ -38,14 +39,14 @@ proptest! {
     /// INV-2, INV-3, INV-5, INV-7, INV-9, INV-11, INV-12: connections as hosts make them, with the
     /// accidents of a wire.
     #[test]
-    fn on_connections(config in Config::any(), steps in script::connections(1..80)) {
+    fn on_connections(config in Config::any(), steps in random::connections(1..80)) {
         agree(config, &steps.0)?;
     }
 
     /// INV-8, INV-9, INV-10, INV-14, INV-16: everything at once, with time, neighbours that fall silent and new
     /// configurations.
     #[test]
-    fn on_everything(config in Config::any(), steps in script::everything(1..80)) {
+    fn on_everything(config in Config::any(), steps in random::everything(1..80)) {
         agree(config, &steps.0)?;
     }
 }
@@ -55,7 +56,7 @@ proptest! {
 
     /// INV-1, INV-2, INV-4, INV-11, INV-16: frames that nobody should send.
     #[test]
-    fn on_hostile_frames(config in Config::any(), steps in script::hostile(1..60)) {
+    fn on_hostile_frames(config in Config::any(), steps in random::hostile(1..60)) {
         agree(config, &steps.0)?;
     }
 }

@@ -1,0 +1,321 @@
+//! Every reason to drop a packet, one named case each: the verdict, the counter, no frame, and no session
+//! opened or changed (INV-2, INV-11). And the cases that a comparison with the naive director has shown.
+
+mod mended;
+mod stage;
+#[path = "../support/mod.rs"]
+mod support;
+
+use core::net::Ipv4Addr;
+use core::time::Duration;
+use lvs_core::addr::MacAddr;
+use lvs_core::io::mem::{MemBuf, MemMeta, MemPort};
+use lvs_core::io::{BURST, L4Csum};
+use lvs_core::service::{ClientAddrMode, Forwarding, NoToaRoom, ToaOptions};
+use lvs_core::verdict::{DropReason, Verdict};
+use lvs_testkit::build::{Csum, ROUTER_MAC, arp_request, icmp, ndp_solicit, raw, tcp, udp};
+use stage::{CLIENT, CLIENTS, Plan, SERVERS, SERVICE, Stage, from_client};
+use std::collections::BTreeSet;
+
+fn full() -> Plan {
+    Plan::new(Forwarding::FullNat)
+}
+
+fn nat() -> Plan {
+    Plan::new(Forwarding::Nat)
+}
+
+fn syn(port: u16) -> MemBuf {
+    tcp().syn().from((Ipv4Addr::new(10, 0, 0, 2).into(), port)).to(SERVICE).build_buf()
+}
+
+/// A session whose server has agreed.
+fn established(plan: Plan) -> Stage {
+    let mut stage = plan.stage();
+    stage.pass(CLIENTS, from_client().syn().seq(7).build_buf());
+    let reply = stage.reply().syn().ack(8).seq(99).build_buf();
+    stage.pass(SERVERS, reply);
+    stage.pass(CLIENTS, from_client().seq(8).ack(100).build_buf());
+    stage
+}
+
+fn no_room(policy: NoToaRoom) -> Plan {
+    let mut plan = full();
+    for service in &mut plan.spec.services {
+        service.client_addr =
+            ClientAddrMode::Toa(ToaOptions { no_room: policy, ..ToaOptions::default() });
+    }
+    plan
+}
+
+macro_rules! drops {
+    ($($reason:ident, $name:ident => $case:expr;)*) => {
+        /// The reasons that the cases below show.
+        const SHOWN: &[DropReason] = &[$(DropReason::$reason),*];
+        $(
+            #[test]
+            fn $name() {
+                let case: fn(DropReason) = $case;
+                case(DropReason::$reason);
+            }
+        )*
+    };
+}
+
+drops! {
+    MalformedEthernet, a_frame_that_ends_in_its_ethernet_header => |reason| {
+        full().stage().refused(reason, CLIENTS, MemBuf::from_bytes(&[2; 13]));
+    };
+    MalformedArp, an_arp_packet_of_another_hardware => |reason| {
+        let mut arp = arp_request(MacAddr([2; 6]), [10, 0, 0, 2].into(), [10, 0, 0, 80].into());
+        arp.hardware = 6;
+        full().stage().refused(reason, CLIENTS, MemBuf::from_bytes(&arp.build()));
+    };
+    MalformedIpv4, an_ipv4_header_shorter_than_itself => |reason| {
+        full().stage().refused(reason, CLIENTS, from_client().syn().ihl(4).build_buf());
+    };
+    BadIpChecksum, a_wrong_ipv4_header_checksum => |reason| {
+        let packet = from_client().syn().ip_csum(Csum::Wrong).build_buf();
+        full().stage().refused(reason, CLIENTS, packet);
+    };
+    MalformedIpv6, an_ipv6_packet_longer_than_its_frame => |reason| {
+        let packet = tcp().syn().from("[fd00::2]:1").to("[fd00::80]:80").ip_len(999).build_buf();
+        full().stage().refused(reason, CLIENTS, packet);
+    };
+    MalformedTcp, a_tcp_header_shorter_than_itself => |reason| {
+        full().stage().refused(reason, CLIENTS, from_client().syn().data_offset(4).build_buf());
+    };
+    MalformedUdp, a_udp_length_below_its_header => |reason| {
+        let packet = udp().from(CLIENT).to("10.0.0.80:53").udp_len(7).build_buf();
+        full().stage().refused(reason, CLIENTS, packet);
+    };
+    MalformedIcmp, a_neighbour_message_that_was_routed => |reason| {
+        let question =
+            ndp_solicit(MacAddr([2; 6]), "fd00::2".parse().unwrap(), "fd00::80".parse().unwrap());
+        full().stage().refused(reason, CLIENTS, question.ttl(254).build_buf());
+    };
+    BadL4Checksum, a_segment_that_the_device_found_corrupt => |reason| {
+        let meta = MemMeta { l4_csum: L4Csum::Bad, ..MemMeta::default() };
+        let corrupt = || from_client().wrong_l4_csum();
+        full().stage().refused(reason, CLIENTS, corrupt().syn().build_buf().with_meta(meta));
+        let mut stage = established(full());
+        stage.refused(reason, CLIENTS, corrupt().ack(100).build_buf().with_meta(meta));
+    };
+    NotForUs, a_frame_for_another_host => |reason| {
+        let packet = from_client().syn().dst_mac(MacAddr([2, 7, 7, 7, 7, 7])).build_buf();
+        full().stage().refused(reason, CLIENTS, packet);
+    };
+    MartianSource, a_source_that_no_wire_carries => |reason| {
+        let mut stage = full().stage();
+        for source in ["127.0.0.1:1", "0.0.0.0:1", "224.0.0.1:1", "255.255.255.255:1"] {
+            stage.refused(reason, CLIENTS, tcp().syn().from(source).to(SERVICE).build_buf());
+        }
+    };
+    SpoofedSource, a_source_that_is_ours => |reason| {
+        let mut stage = full().stage();
+        for source in ["10.0.0.80:1", "10.1.0.100:1", "10.0.0.1:1"] {
+            stage.refused(reason, CLIENTS, tcp().syn().from(source).to(SERVICE).build_buf());
+        }
+        let claim = arp_request(MacAddr([2; 6]), [10, 0, 0, 80].into(), [10, 0, 0, 80].into());
+        stage.refused(reason, CLIENTS, MemBuf::from_bytes(&claim.build()));
+    };
+    BadDestination, a_destination_that_is_nobody => |reason| {
+        let mut stage = full().stage();
+        for to in ["127.0.0.1:80", "255.255.255.255:80", "224.0.0.5:80", "0.0.0.0:80"] {
+            stage.refused(reason, CLIENTS, tcp().syn().from(CLIENT).to(to).build_buf());
+        }
+        let packet = from_client().syn().dst_mac(MacAddr::BROADCAST).build_buf();
+        stage.refused(reason, CLIENTS, packet);
+    };
+    Fragment, a_fragment_of_a_connection => |reason| {
+        let mut stage = full().stage();
+        let packet = || from_client().syn().payload_len(28);
+        stage.refused(reason, CLIENTS, packet().fragment(0, true).build_buf());
+        stage.refused(reason, CLIENTS, packet().fragment(64, false).build_buf());
+    };
+    UnsupportedProtocol, a_protocol_that_no_service_has => |reason| {
+        let mut stage = full().stage();
+        stage.refused(reason, CLIENTS, raw(47).from(CLIENT).to("10.0.0.80").build_buf());
+        stage.refused(reason, CLIENTS, icmp(13, 0).from(CLIENT).to("10.0.0.80").build_buf());
+    };
+    NoService, a_port_that_nobody_listens_on => |reason| {
+        let packet = tcp().syn().from(CLIENT).to("10.0.0.80:81").build_buf();
+        full().stage().refused(reason, CLIENTS, packet);
+    };
+    NoSession, a_segment_out_of_nowhere => |reason| {
+        let mut stage = full().stage();
+        stage.refused(reason, CLIENTS, from_client().ack(1).build_buf());
+        stage.refused(reason, CLIENTS, from_client().syn().ack(1).build_buf());
+        stage.refused(reason, CLIENTS, from_client().rst().build_buf());
+    };
+    NoSessionLocal, an_answer_to_nobody => |reason| {
+        let mut stage = established(full());
+        let stray = tcp().ack(1).from("10.1.0.11:8080").to("10.1.0.101:2000").build_buf();
+        stage.refused(reason, SERVERS, stray);
+        // The right port and the wrong server.
+        let quad = stage.session().quad;
+        let foreign = tcp().ack(1).from("10.1.0.99:8080").to(quad.local).build_buf();
+        stage.refused(reason, SERVERS, foreign);
+    };
+    NotForwarding, a_packet_to_somebody_else => |reason| {
+        let packet = tcp().syn().from(CLIENT).to("10.1.0.11:8080").build_buf();
+        full().stage().refused(reason, CLIENTS, packet);
+    };
+    NoServer, a_service_without_servers => |reason| {
+        let mut plan = full();
+        plan.spec.services[0].servers.clear();
+        plan.stage().refused(reason, CLIENTS, syn(1));
+    };
+    SessionTableFull, more_sessions_than_slots => |reason| {
+        let mut plan = nat();
+        plan.general = 2;
+        let mut stage = plan.stage();
+        stage.pass(CLIENTS, syn(1));
+        stage.pass(CLIENTS, syn(2));
+        stage.refused(reason, CLIENTS, syn(3));
+    };
+    NoPort, more_sessions_than_local_ports => |reason| {
+        let mut plan = full();
+        plan.ports = 1;
+        let mut stage = plan.stage();
+        // Two local addresses of one port each.
+        stage.pass(CLIENTS, syn(1));
+        stage.pass(CLIENTS, syn(2));
+        stage.refused(reason, CLIENTS, syn(3));
+    };
+    TupleTaken, two_services_lead_one_client_port_to_one_server => |reason| {
+        let mut plan = nat();
+        let mut other = plan.spec.services[0].clone();
+        other.key.addr.0.set_port(81);
+        plan.spec.services.push(other);
+        for service in &mut plan.spec.services {
+            service.servers.truncate(1);
+        }
+        let mut stage = plan.stage();
+        stage.pass(CLIENTS, from_client().syn().build_buf());
+        let second = tcp().syn().from(CLIENT).to("10.0.0.80:81").build_buf();
+        stage.refused(reason, CLIENTS, second);
+    };
+    NoRoute, a_client_nobody_knows_the_way_to => |reason| {
+        let packet = tcp().syn().from("198.51.100.7:1").to(SERVICE).build_buf();
+        full().stage().refused(reason, CLIENTS, packet);
+    };
+    NeighbourPending, more_packets_wait_than_there_is_room => |reason| {
+        let mut plan = full().without_neighbours();
+        (plan.waiting, plan.spec.services[0].scheduler) = (1, &lvs_sched::rr::DEF);
+        plan.spec.services[0].servers.truncate(1);
+        let mut stage = plan.stage();
+        let (first, sent) = stage.feed(CLIENTS, syn(1));
+        assert!(matches!(first.verdict, Verdict::Absorb(_)) && sent.len() == 1, "it asks");
+        // An exception of INV-11: that session is open, its neighbour has not answered.
+        stage.lost(reason, CLIENTS, syn(2));
+    };
+    NeighbourFailed, a_server_that_does_not_answer => |reason| {
+        let mut plan = full().without_neighbours();
+        plan.spec.services[0].servers.truncate(1);
+        let mut stage = plan.stage();
+        stage.feed(CLIENTS, syn(1));
+        for _ in 0..3 {
+            stage.wait(Duration::from_secs(1));
+        }
+        // The one that waited.
+        assert_eq!(stage.director.counters().dropped(reason), 1);
+        stage.refused(reason, CLIENTS, syn(2));
+    };
+    TtlExceeded, a_packet_at_the_end_of_its_life => |reason| {
+        let mut stage = full().stage();
+        for ttl in [0, 1] {
+            stage.refused(reason, CLIENTS, from_client().syn().ttl(ttl).build_buf());
+        }
+        let mut stage = established(full());
+        let reply = stage.reply().ack(8).ttl(1).build_buf();
+        stage.refused(reason, SERVERS, reply);
+        stage.refused(reason, CLIENTS, from_client().ack(100).ttl(1).build_buf());
+    };
+    TooBig, a_packet_larger_than_the_next_link => |reason| {
+        let mut plan = full();
+        plan.spec.interfaces[1].mtu = Some(1000);
+        let mut stage = established(plan);
+        let packet = from_client().ack(100).seq(8).payload_len(961).build_buf();
+        stage.refused(reason, CLIENTS, packet);
+    };
+    NoToaRoom, no_room_for_the_address_where_policy_drops => |reason| {
+        let mut stage = no_room(NoToaRoom::Drop).stage();
+        let stuffed = from_client().syn().options(&[[34, 18].as_slice(), &[1; 16], &[30, 20], &[1; 18]].concat());
+        stage.refused(reason, CLIENTS, stuffed.build_buf());
+    };
+    NoBuffer, no_buffer_for_a_segment_that_goes_ahead => |reason| {
+        let mut plan = no_room(NoToaRoom::SeparateAck);
+        plan.pool = 0;
+        let mut stage = established(plan);
+        let full_sized = from_client().seq(8).ack(100).payload_len(1460);
+        stage.refused(reason, CLIENTS, full_sized.build_buf());
+    };
+    NoGso, a_train_for_a_port_without_trains => |reason| {
+        let mut plan = full();
+        plan.port = MemPort::plain(ROUTER_MAC);
+        let mut stage = established(plan);
+        let train = from_client().seq(8).ack(100).payload_len(3000).gso(1000);
+        stage.refused(reason, CLIENTS, train.build_buf());
+    };
+    TxFull, a_transmit_queue_that_stays_full => |reason| {
+        let mut plan = full();
+        plan.port.tx_queue = 0;
+        let mut stage = plan.stage();
+        stage.flush = false;
+        let datagram = || udp().from(CLIENT).to("10.0.0.80:53").build_buf();
+        for _ in 0..BURST {
+            let (report, _) = stage.feed(CLIENTS, datagram());
+            assert_eq!(report.verdict, Verdict::Forward(SERVERS));
+        }
+        // An exception of INV-11: it had been counted in its session.
+        stage.lost(reason, CLIENTS, datagram());
+    };
+    NullSegment, a_segment_without_any_flag => |reason| {
+        let mut stage = established(full());
+        stage.refused(reason, CLIENTS, from_client().seq(8).build_buf());
+        stage.refused(reason, SERVERS, stage.reply().psh().flags(0x28).ack_number(8).build_buf());
+    };
+    BadFlags, a_syn_that_also_ends => |reason| {
+        let mut stage = established(full());
+        for flags in [0x03, 0x06, 0x07, 0x13] {
+            stage.refused(reason, CLIENTS, from_client().flags(flags).build_buf());
+            stage.refused(reason, CLIENTS, tcp().flags(flags).from("10.0.0.3:1").to(SERVICE).build_buf());
+        }
+    };
+    ArpForOther, a_question_for_somebody_else => |reason| {
+        let arp = arp_request(MacAddr([2; 6]), [10, 0, 0, 99].into(), [10, 0, 0, 98].into());
+        full().stage().refused(reason, CLIENTS, MemBuf::from_bytes(&arp.build()));
+    };
+}
+
+/// Reasons that no packet meets today, and why.
+const NOT_YET: &[(DropReason, &str)] = &[
+    (
+        DropReason::NoHeadroom,
+        "a header that finds no headroom to grow ends in the policy for NoToaRoom",
+    ),
+    (
+        DropReason::ServerGone,
+        "a removed server keeps its sessions until they end; nothing kills them",
+    ),
+];
+
+#[test]
+fn every_reason_has_its_case_or_its_excuse() {
+    let shown: BTreeSet<_> = SHOWN.iter().copied().collect();
+    let excused: BTreeSet<_> = NOT_YET.iter().map(|(reason, _)| *reason).collect();
+    assert_eq!(shown.len(), SHOWN.len(), "one case each");
+    assert!(shown.is_disjoint(&excused));
+    let all: BTreeSet<_> = DropReason::ALL.iter().copied().collect();
+    assert_eq!(&shown | &excused, all);
+}
+
+#[test]
+fn without_headroom_the_policy_for_missing_room_decides() {
+    // What the excuse for NoHeadroom says.
+    let mut stage = no_room(NoToaRoom::Drop).stage();
+    let bytes = from_client().syn().build();
+    stage.refused(DropReason::NoToaRoom, CLIENTS, MemBuf::with_room(&bytes, 7, 0));
+    stage.pass(CLIENTS, MemBuf::with_room(&bytes, 8, 0));
+}
