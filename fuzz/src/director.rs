@@ -121,9 +121,8 @@ impl Run<'_> {
         // The newest word of the server, translated, if there is one.
         let heard = self.log.sent.iter().rev().find_map(|(_, frame)| {
             let fields = oracle::fields(frame).ok()?;
-            let tcp = fields.tcp?;
             let to_it = fields.dst == from.0 && fields.ports?.1 == port;
-            to_it.then(|| tcp.seq.wrapping_add(fields.payload.len() as u32).wrapping_add(1))
+            next_after(&fields).filter(|_| to_it)
         });
         let seq = 1000u32.wrapping_add_signed(segment.ahead.into());
         let packet = packet_of(segment, seq, heard.unwrap_or(0)).from(from);
@@ -137,12 +136,11 @@ impl Run<'_> {
         let Ok(fields) = oracle::fields(frame) else { return };
         let Some((client_port, server_port)) = fields.ports else { return };
         let (from, to) = ((fields.dst, server_port), (fields.src, client_port));
-        let Some(heard) = fields.tcp else {
+        let Some(ack) = next_after(&fields) else {
             let reply = udp().payload_len(usize::from(segment.len)).from(from).to(to);
             return self.arrives(PortId(1), &reply.dst_mac(port_mac(1)).build(), false);
         };
         let seq = 5000u32.wrapping_add_signed(segment.ahead.into());
-        let ack = heard.seq.wrapping_add(fields.payload.len() as u32).wrapping_add(1);
         self.segment(
             PortId(1),
             packet_of(segment, seq, ack).from(from).to(to).dst_mac(port_mac(1)),
@@ -280,6 +278,13 @@ impl Run<'_> {
         assert_eq!(self.director.store().len(), 0, "sessions are left (INV-9)");
         assert_eq!(self.director.store().ports_in_use(), 0, "ports are left (INV-9)");
     }
+}
+
+/// What the receiver of a segment acknowledges.
+fn next_after(fields: &oracle::Fields) -> Option<u32> {
+    let tcp = fields.tcp.as_ref()?;
+    let marks = [flag::SYN, flag::FIN].iter().filter(|mark| tcp.flags & **mark != 0).count();
+    Some(tcp.seq.wrapping_add((fields.payload.len() + marks) as u32))
 }
 
 fn packet_of(segment: &Segment, seq: u32, ack: u32) -> Packet<Tcp> {
