@@ -49,6 +49,7 @@ enum Kind {
     Tagged,
     IpOptions,
     NeighbourMoves,
+    Padded,
     Udp,
 }
 
@@ -69,6 +70,7 @@ fn kind() -> impl Strategy<Value = Kind> {
         Tagged,
         IpOptions,
         NeighbourMoves,
+        Padded,
         Udp,
     ];
     prop_oneof![
@@ -268,6 +270,7 @@ fn packet(rig: &Rig<'_>, flow: &Ends, inbound: bool, kind: Kind, n: u32) -> MemB
             let own = if inbound { [10, 0, 0, 1] } else { [10, 1, 0, 1] };
             MemBuf::from_bytes(&arp_reply(new, ip.into(), dst, own.into()).build())
         }
+        Kind::Padded => data.pad(9).build_buf(),
         Kind::Udp => udp().from(from).to(to).dst_mac(dst).payload("x").build_buf(),
     }
 }

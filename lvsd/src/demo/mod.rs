@@ -14,7 +14,7 @@ use crate::Exit;
 /// Arguments of `lvsd demo`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
-Needs no privileges and no configuration. The time in it is virtual; a run takes a few seconds.
+Needs no privileges and no configuration. The time in it is virtual; a run takes a second or less.
 Exit codes: 0 all checks passed, 1 one failed.
 Next: lvsd lab run fullnat")]
 pub struct Args {
