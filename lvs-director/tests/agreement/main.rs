@@ -34,7 +34,7 @@ fn cases(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(cases(150))]
+    #![proptest_config(cases(500))]
 
     /// INV-2, INV-3, INV-5, INV-7, INV-9, INV-11, INV-12: connections as hosts make them, with the
     /// accidents of a wire.
@@ -52,7 +52,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(cases(300))]
+    #![proptest_config(cases(600))]
 
     /// INV-1, INV-2, INV-4, INV-11, INV-16: frames that nobody should send.
     #[test]
