@@ -419,3 +419,21 @@ fn the_longest_prefix_wins_and_connected_comes_before_routed() {
     assert_eq!(snapshot.source_for(PortId(1), &ip("fd00::2")), None);
     assert_eq!(snapshot.source_for(PortId(7), &ip("10.1.3.4")), None);
 }
+
+#[test]
+fn of_two_ports_in_one_subnet_gateways_and_destinations_take_the_first() {
+    let spec = SnapshotSpec {
+        interfaces: vec![
+            Interface::new(0, &["10.0.0.1/24"]).unwrap(),
+            Interface::new(1, &["10.0.0.2/24"]).unwrap(),
+        ],
+        routes: vec![Route {
+            to: Prefix::new("10.9.0.0".parse().unwrap(), 16).unwrap(),
+            via: "10.0.0.254".parse().unwrap(),
+        }],
+        ..SnapshotSpec::default()
+    };
+    let snapshot = spec.build(None).unwrap();
+    let port = |to: &str| snapshot.route(to.parse().unwrap()).unwrap().port.0;
+    assert_eq!((port("10.0.0.9"), port("10.9.0.9")), (0, 0));
+}

@@ -73,7 +73,9 @@ impl SnapshotSpec {
         let connected = routes.clone();
         let port_of = |ip: &IpAddr| {
             let on = connected.iter().filter(|(prefix, _, _)| prefix.contains(ip));
-            on.max_by_key(|(prefix, _, _)| prefix.len()).map(|(_, _, port)| *port)
+            // Of equal ones the first, as for destinations.
+            on.min_by_key(|(prefix, _, _)| core::cmp::Reverse(prefix.len()))
+                .map(|(_, _, port)| *port)
         };
         for route in &self.routes {
             let port = port_of(&route.via).ok_or(SnapshotError::Unreachable(route.via))?;
