@@ -79,34 +79,22 @@ impl Place {
         fs::read_dir(self.dir.join("run")).unwrap().flatten().map(|e| e.path()).collect()
     }
 
+    fn is_left(&self) -> bool {
+        !(self.processes().is_empty() && self.files().is_empty())
+    }
+
     fn assert_nothing_is_left(&self, after: &str) {
         assert_eq!(self.processes(), Vec::<String>::new(), "processes {after}");
         assert_eq!(self.files(), Vec::<PathBuf>::new(), "files {after}");
     }
 
-    /// Once no process is left: whether the end came so early that the lab's first process was not there
-    /// yet to clean up. A lab that is ready has a file `state.json`; one that was ready must be gone.
+    /// Whether no process is left, but files of a lab that has never been ready: its first process was not
+    /// there yet to clean up. A lab that is ready has a file `state.json`, and must be gone by itself.
     fn ended_before_it_was_ready(&self) -> bool {
-        let start = Instant::now();
-        while !self.processes().is_empty() && start.elapsed() < Duration::from_secs(30) {
-            sleep(Duration::from_millis(10));
-        }
-        sleep(Duration::from_millis(50));
         let labs =
             self.files().into_iter().flat_map(|base| fs::read_dir(base).into_iter().flatten());
-        !labs.flatten().any(|lab| lab.path().join("state.json").exists())
-    }
-
-    /// For ends after which the kernel and the lab's first process clean up on their own time.
-    fn wait_until_nothing_is_left(&self, after: &str) {
-        let start = Instant::now();
-        while !(self.processes().is_empty() && self.files().is_empty()) {
-            if start.elapsed() > Duration::from_secs(30) {
-                break;
-            }
-            sleep(Duration::from_millis(10));
-        }
-        self.assert_nothing_is_left(after);
+        let ready = labs.flatten().any(|lab| lab.path().join("state.json").exists());
+        self.processes().is_empty() && !self.files().is_empty() && !ready
     }
 }
 
@@ -206,10 +194,14 @@ fn nothing_is_left_after_kill_9_of_the_command() {
         for after in MOMENTS {
             let status = end_by(place, Signal::Kill, Duration::from_millis(after));
             killed += u32::from(status.signal().is_some());
-            if place.ended_before_it_was_ready() {
-                let _ = place.output(&["list"]);
+            let start = Instant::now();
+            while place.is_left() && start.elapsed() < Duration::from_secs(30) {
+                if place.ended_before_it_was_ready() {
+                    let _ = place.output(&["list"]);
+                }
+                sleep(Duration::from_millis(20));
             }
-            place.wait_until_nothing_is_left(&format!("after kill -9 at {after} ms"));
+            place.assert_nothing_is_left(&format!("after kill -9 at {after} ms"));
         }
         assert!(killed > 0, "no run lasted long enough to be killed");
     });
