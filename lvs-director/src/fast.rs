@@ -14,12 +14,12 @@
 //! The result is that of `process_one` for each packet, byte for byte and counter for counter; only packets
 //! of different sessions may leave in another order.
 
+use crate::carry::count;
 use crate::director::Director;
 use crate::emit::ETHERNET;
 use crate::outputs::Outputs;
 use lvs_core::addr::{MacAddr, is_martian_source};
-use lvs_core::counters::Carried;
-use lvs_core::flow::{Direction, L4Proto, WireTuple};
+use lvs_core::flow::{L4Proto, WireTuple};
 use lvs_core::io::{BURST, Burst, L4Csum, Lane, PacketBuf, PortId};
 use lvs_core::plan::PortPlan;
 use lvs_core::session::tcp::flags::{ACK, PSH};
@@ -92,7 +92,7 @@ impl<P: PortPlan> Director<'_, P> {
         });
     }
 
-    /// Steps 1: reads what is quick to read and starts the lookups.
+    /// Step 1: reads what is quick to read and starts the lookups.
     fn look<B: PacketBuf>(&self, burst: &[B], here: &MacAddr, looks: &mut [Look; BURST]) {
         for (packet, look) in burst.iter().zip(looks.iter_mut()) {
             let (data, len) = (packet.data(), packet.total_len());
@@ -112,7 +112,7 @@ impl<P: PortPlan> Director<'_, P> {
                 && packet.l4_csum() != L4Csum::Bad
                 && packet.gso().is_none()
                 && packet.vlan().is_none()
-                && may_send(&tuple)
+                && !is_martian_source(&tuple.src())
                 && !self.snapshot().role(&tuple.src()).is_ours();
             look.quick = Some(quick);
         }
@@ -193,10 +193,6 @@ impl<P: PortPlan> Director<'_, P> {
     }
 }
 
-fn count(carried: &mut Carried, direction: Direction, segment: Segment) {
-    crate::carry::count(carried, direction, segment);
-}
-
 impl Look {
     /// The packet may take the short way, unless its session is held back.
     fn choice(&self, held: u64) -> Option<(QuickTcp, Candidate)> {
@@ -226,10 +222,6 @@ fn is_apart(frame: &[u8]) -> bool {
         Some([0x08, 0x00, 0x45, .., protocol]) => *protocol != L4Proto::Tcp.number(),
         _ => false,
     }
-}
-
-fn may_send(tuple: &WireTuple) -> bool {
-    !is_martian_source(&tuple.src())
 }
 
 #[inline]

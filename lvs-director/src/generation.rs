@@ -153,8 +153,7 @@ impl Generation {
             if same {
                 core::mem::swap(&mut entry.scheduler, &mut before.scheduler);
             }
-            for (index, load) in entry.loads.iter_mut().enumerate() {
-                let _ = index;
+            for load in &mut entry.loads {
                 if let Some(standing) = self.servers.get(load.id.index()) {
                     load.active = standing.count.active;
                     load.inactive = standing.count.inactive;

@@ -5,6 +5,7 @@
 //! and says the same; everything else gets `None` and takes the long way.
 
 use crate::addr::{Family, MacAddr};
+use crate::checksum::Sum;
 use crate::flow::{L4Proto, TupleV4, WireTuple};
 use crate::wire::{Fragment, Headers, Transport};
 
@@ -49,7 +50,7 @@ impl QuickTcp {
         let sound = tcp_len >= 20
             && ip_len >= 20 + tcp_len
             && usize::from(ip_len) <= total_len.saturating_sub(usize::from(IP))
-            && header_sum_is_right(f);
+            && f.get(14..34).is_some_and(|header| Sum::ZERO.bytes(header).is_valid());
         let options = frame.get(FIXED..usize::from(TCP + tcp_len))?;
         if !sound {
             return None;
@@ -91,24 +92,4 @@ impl QuickTcp {
             ttl: self.ttl,
         }
     }
-}
-
-#[inline]
-fn header_sum_is_right(f: &[u8; FIXED]) -> bool {
-    let mut sum = 0u32;
-    for at in 0..10 {
-        let at = 14 + 2 * at;
-        sum += u32::from(u16::from_be_bytes([byte(f, at), byte(f, at + 1)]));
-    }
-    fold(sum) == 0xffff
-}
-
-const fn fold(sum: u32) -> u32 {
-    let once = (sum & 0xffff) + (sum >> 16);
-    (once & 0xffff) + (once >> 16)
-}
-
-#[inline]
-fn byte(f: &[u8; FIXED], at: usize) -> u8 {
-    f.get(at).copied().unwrap_or(0)
 }
