@@ -2,21 +2,46 @@
 //!
 //! A server answers to (local address, local port). When the port is chosen so that it encodes the
 //! session's slot, the reply needs no hash and no second directory entry, and any worker can tell which
-//! worker owns a reply. A plan is pure arithmetic; two shapes exist: [`Whole`] and [`LowBits`]. Your own
-//! is equal to them.
+//! worker owns a reply. A plan is pure arithmetic:
+//!
+//! | plan | worker that owns a reply | delivered to it by |
+//! |---|---|---|
+//! | [`Whole`] | the only one | anything |
+//! | [`LowBits`] | the low bits of the local port | an AF_PACKET fanout program, flow rules of a NIC |
+//! | [`Toeplitz`] | the NIC's receive hash of the reply | receive-side scaling of any NIC, no rule needed |
+//!
+//! [`AnyPlan`] is one of them, chosen when the program runs. Your own plan is equal to them.
 //!
 //! Slots count from zero within one local address.
+
+mod any;
+mod fragment;
+mod low_bits;
+mod toeplitz;
+
+pub use any::AnyPlan;
+pub use fragment::fragment_owner;
+pub use low_bits::LowBits;
+pub use toeplitz::{RssIndex, Toeplitz};
 
 use crate::addr::RealAddr;
 use crate::flow::WireTuple;
 use crate::id::WorkerId;
+use crate::io::RxHash;
 use core::fmt;
 use core::net::IpAddr;
 
 /// Which local port belongs to which slot.
 ///
-/// Laws, for every local address `l` and server `s`: `slot_of(reply(s, l, port_for(n, l, s))) == Some(n)`
-/// for each `n < slots()` for which `port_for` answers, and `owner_of` of that reply is this worker.
+/// Laws, for every local address `l` and server `s` of one family:
+/// 1. Each slot `n < slots()` has a port toward any server: `port_for(n, l, s)` answers. A session that was
+///    given the slot can so be opened toward whatever server was chosen.
+/// 2. `slot_of(reply(s, l, port_for(n, l, s))) == Some(n)`. So two slots of one local address never have
+///    the same port toward the same server, and no two live sessions share local address, local port,
+///    server address and server port.
+/// 3. `owner_of` of that reply is this worker, and every worker's plan names the same owner.
+///
+/// A plan of your own may break the first law where it has to: opening then tries the next slots in turn.
 pub trait PortPlan {
     /// Slots this worker has on each local address.
     fn slots(&self) -> u32;
@@ -27,6 +52,27 @@ pub trait PortPlan {
     fn slot_of(&self, reply: &WireTuple) -> Option<u32>;
     /// The worker that owns a packet from a server to a local address; `None` when nobody does.
     fn owner_of(&self, reply: &WireTuple) -> Option<WorkerId>;
+
+    /// As [`slot_of`](Self::slot_of), with the hash that the device computed of the packet, so that a plan
+    /// which is made of that hash need not compute it again. A hash that is not the device's makes a slot
+    /// whose session is another one, never a wrong session: its key is compared.
+    fn slot_of_hashed(&self, reply: &WireTuple, hash: RxHash) -> Option<u32> {
+        let _ = hash;
+        self.slot_of(reply)
+    }
+
+    /// The worker that owns the session of a packet which this side sent to a server, as an ICMP error
+    /// quotes it.
+    fn owner_of_quoted(&self, quoted: &WireTuple) -> Option<WorkerId> {
+        self.owner_of(&quoted.reverse())
+    }
+
+    /// The worker to which the device delivers an ordinary packet of this tuple that is not a reply to a
+    /// local address: who opened its session. `None` when the plan does not know.
+    fn arrival_of(&self, packet: &WireTuple) -> Option<WorkerId> {
+        let _ = packet;
+        None
+    }
 }
 
 /// The range of local ports cannot be used.
@@ -37,14 +83,51 @@ pub enum PlanError {
     BadRange,
     /// More than 256 workers, no worker, or a worker number beyond the count.
     BadWorker,
+    /// The indirection table's length is no power of two, or more than 512 entries do not repeat.
+    BadTable,
+    /// The indirection table names a queue that is no worker's, or leaves this worker out.
+    BadQueue {
+        /// The queue without worker, or the worker without entry.
+        queue: u16,
+    },
+    /// The key is too short for the longest packet header that is hashed.
+    ShortKey {
+        /// Bytes that it needs.
+        needed: usize,
+    },
+    /// The key does not let the local port choose every entry of the indirection table.
+    Rank {
+        /// Independent bits that the port chooses.
+        have: u8,
+        /// Bits of an index into the table.
+        need: u8,
+    },
 }
 
 impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::BadRange => "local ports must be a range first-last with 1 <= first <= last",
-            Self::BadWorker => "the worker number must be below the number of workers",
-        })
+        match self {
+            Self::BadRange => f.write_str(
+                "local ports must be a range first-last with 1 <= first <= last, wide enough for every \
+                 worker to own some",
+            ),
+            Self::BadWorker => f.write_str("the worker number must be below the number of workers"),
+            Self::BadTable => f.write_str(
+                "the indirection table needs a power of two of entries, at most 512 before it repeats",
+            ),
+            Self::BadQueue { queue } => write!(
+                f,
+                "the indirection table and the workers do not match at queue {queue}: set as many \
+                 queues as workers, each named in the table",
+            ),
+            Self::ShortKey { needed } => {
+                write!(f, "the receive hash key is shorter than {needed} bytes; set a longer one")
+            }
+            Self::Rank { have, need } => write!(
+                f,
+                "the receive hash key lets the port choose {have} of {need} bits; set another key",
+            ),
+        }
     }
 }
 impl core::error::Error for PlanError {}
@@ -105,146 +188,11 @@ impl PortPlan for Whole {
     fn owner_of(&self, reply: &WireTuple) -> Option<WorkerId> {
         self.slot_of(reply).map(|_| self.owner)
     }
-}
 
-/// The low bits of the port name the worker: `port mod 2^bits`. Steered by an AF_PACKET fanout program
-/// or a flow rule. Residues beyond the number of workers stay unused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LowBits {
-    /// First port of the range with this worker's residue.
-    first: u16,
-    slots: u32,
-    bits: u32,
-    worker: u8,
-    workers: u16,
-    range: (u16, u16),
-}
-
-impl LowBits {
-    /// The ports of `first..=last` whose low bits are `worker`, out of `workers` workers.
-    ///
-    /// # Errors
-    /// [`PlanError`] when the range is empty for this worker or the worker number is out of range.
-    pub fn new(first: u16, last: u16, worker: WorkerId, workers: u16) -> Result<Self, PlanError> {
-        if workers == 0 || workers > 256 || u16::from(worker.0) >= workers {
-            return Err(PlanError::BadWorker);
-        }
-        if first == 0 || first > last {
-            return Err(PlanError::BadRange);
-        }
-        let bits = workers.next_power_of_two().trailing_zeros();
-        let step = 1u32 << bits;
-        let residue = u32::from(worker.0);
-        let up = residue.wrapping_sub(u32::from(first)) & (step - 1);
-        let start = u32::from(first) + up;
-        if start > u32::from(last) {
-            return Err(PlanError::BadRange);
-        }
-        Ok(Self {
-            first: u16::try_from(start).map_err(|_| PlanError::BadRange)?,
-            slots: ((u32::from(last) - start) >> bits) + 1,
-            bits,
-            worker: worker.0,
-            workers,
-            range: (first, last),
-        })
-    }
-}
-
-impl PortPlan for LowBits {
-    fn slots(&self) -> u32 {
-        self.slots
-    }
-
-    fn port_for(&self, slot: u32, _local: IpAddr, _server: &RealAddr) -> Option<u16> {
-        if slot >= self.slots {
-            return None;
-        }
-        u16::try_from(u32::from(self.first).wrapping_add(slot.wrapping_shl(self.bits))).ok()
-    }
-
-    fn slot_of(&self, reply: &WireTuple) -> Option<u32> {
-        if self.owner_of(reply)? != WorkerId(self.worker) {
-            return None;
-        }
-        let above = u32::from(reply.dport()).checked_sub(u32::from(self.first))?;
-        Some(above.wrapping_shr(self.bits))
-    }
-
-    fn owner_of(&self, reply: &WireTuple) -> Option<WorkerId> {
-        let port = reply.dport();
-        if port < self.range.0 || port > self.range.1 {
-            return None;
-        }
-        let residue = u32::from(port) & 1u32.wrapping_shl(self.bits).wrapping_sub(1);
-        u8::try_from(residue).ok().filter(|n| u16::from(*n) < self.workers).map(WorkerId)
+    fn arrival_of(&self, _packet: &WireTuple) -> Option<WorkerId> {
+        Some(self.owner)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::flow::L4Proto;
-    use std::collections::HashMap;
-    use std::vec::Vec;
-
-    const LOCAL: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(10, 1, 0, 100));
-
-    fn server() -> RealAddr {
-        RealAddr::new([10, 1, 0, 11].into(), 80)
-    }
-
-    fn reply(port: u16) -> WireTuple {
-        WireTuple::new(L4Proto::Tcp, server().ip(), 80, LOCAL, port).unwrap()
-    }
-
-    fn obeys_the_laws(plan: &impl PortPlan, me: WorkerId) -> Vec<u16> {
-        let mut ports = Vec::new();
-        for slot in 0..plan.slots() {
-            let port = plan.port_for(slot, LOCAL, &server()).unwrap();
-            assert_eq!(plan.slot_of(&reply(port)), Some(slot));
-            assert_eq!(plan.owner_of(&reply(port)), Some(me));
-            ports.push(port);
-        }
-        assert_eq!(plan.port_for(plan.slots(), LOCAL, &server()), None);
-        ports
-    }
-
-    #[test]
-    fn whole_gives_every_port_of_the_range_once() {
-        let plan = Whole::new(1025, 65535).unwrap();
-        assert_eq!(obeys_the_laws(&plan, WorkerId(0)), (1025..=65535).collect::<Vec<_>>());
-        assert_eq!(plan.slot_of(&reply(1024)), None);
-        let one = Whole::new(65535, 65535).unwrap();
-        assert_eq!(obeys_the_laws(&one, WorkerId(0)), [65535]);
-        assert_eq!(Whole::new(0, 9), Err(PlanError::BadRange));
-        assert_eq!(Whole::new(9, 8), Err(PlanError::BadRange));
-    }
-
-    #[test]
-    fn low_bits_shares_the_range_without_overlap() {
-        for (workers, first, last) in
-            [(1u16, 1025u16, 2000u16), (2, 1025, 65535), (3, 5000, 5100), (8, 1, 65535)]
-        {
-            let mut owner: HashMap<u16, u8> = HashMap::new();
-            for worker in 0..u8::try_from(workers).unwrap() {
-                let plan = LowBits::new(first, last, WorkerId(worker), workers).unwrap();
-                for port in obeys_the_laws(&plan, WorkerId(worker)) {
-                    assert!((first..=last).contains(&port));
-                    assert_eq!(owner.insert(port, worker), None, "port {port} twice");
-                }
-            }
-            let all = LowBits::new(first, last, WorkerId(0), workers).unwrap();
-            for port in first..=last {
-                assert_eq!(all.owner_of(&reply(port)).map(|w| w.0), owner.get(&port).copied());
-            }
-        }
-    }
-
-    #[test]
-    fn low_bits_refuses_what_cannot_work() {
-        assert_eq!(LowBits::new(10, 20, WorkerId(2), 2), Err(PlanError::BadWorker));
-        assert_eq!(LowBits::new(10, 20, WorkerId(0), 0), Err(PlanError::BadWorker));
-        assert_eq!(LowBits::new(10, 10, WorkerId(1), 2), Err(PlanError::BadRange));
-    }
-}
+mod tests;

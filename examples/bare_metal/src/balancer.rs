@@ -7,6 +7,7 @@
 use core::hash::{Hash, Hasher};
 use lvs_core::flow::WireTuple;
 use lvs_core::io::{Burst, Lane, PortId};
+use lvs_core::plan::AnyPlan;
 use lvs_core::sched::{Scheduler, ServerLoad};
 use lvs_core::time::Time;
 use lvs_director::{Director, Outputs};
@@ -18,7 +19,7 @@ use crate::probes::Fold;
 
 /// What a worker owns.
 pub struct Balancer {
-    director: Director<'static>,
+    director: Director<'static, AnyPlan>,
     out: Outputs<Packet>,
     rr: RoundRobin,
     wrr: WeightedRoundRobin,
