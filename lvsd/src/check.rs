@@ -100,8 +100,8 @@ fn print_json(outcome: &Result<Loaded, LoadError>) {
     say(&format!("{value:#}\n"));
 }
 
-/// A reader that went away is no reason to fail.
-fn say(text: &str) {
+/// Writes to standard output. A reader that went away is no reason to fail.
+pub(crate) fn say(text: &str) {
     let _ = stdout().write_all(text.as_bytes());
 }
 

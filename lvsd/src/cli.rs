@@ -3,7 +3,7 @@
 //! A subcommand is one variant of [`Command`] holding the arguments that its module defines, and
 //! one arm of `dispatch`.
 
-use crate::{Exit, check, demo, lab, run, simulate};
+use crate::{Exit, check, demo, diff, lab, run, simulate};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -23,7 +23,8 @@ Start here:
   lvsd lab run fullnat           the same between kernel TCP stacks, in network namespaces
   lvsd simulate --help           what becomes of captured packets, without sending any
   lvsd check --config FILE       read a configuration and say what is wrong with it
-  lvsd run --config FILE         balance traffic"
+  lvsd run --config FILE         balance traffic
+  lvsd diff OLD NEW              what a reload with another configuration would change"
 )]
 pub struct Cli {
     /// What to do.
@@ -38,6 +39,10 @@ pub enum Command {
     Run(run::Args),
     /// Read a configuration and report everything that is wrong with it
     Check(check::Args),
+    /// Say what changing from one configuration to another does, and whether that needs a restart
+    Diff(diff::Args),
+    /// Let a running balancer read its configuration again, and say what came of it
+    Reload(run::ReloadArgs),
     /// Carry real TCP through the balancer in this one process and check every byte
     Demo(demo::Args),
     /// Send the packets of capture files through the balancer and say what becomes of each
@@ -67,6 +72,8 @@ fn dispatch(command: Command) -> Exit {
     match command {
         Command::Run(args) => run::main(&args),
         Command::Check(args) => check::main(&args),
+        Command::Diff(args) => diff::main(&args),
+        Command::Reload(args) => run::reload(&args),
         Command::Demo(args) => demo::main(&args),
         Command::Simulate(args) => simulate::main(&args),
         Command::Lab(args) => lab::main(&args),

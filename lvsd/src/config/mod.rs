@@ -16,6 +16,7 @@ mod build;
 mod diag;
 mod guess;
 mod model;
+mod plan;
 mod range;
 mod read;
 mod reader;
@@ -30,6 +31,7 @@ pub use model::{
     SelfAddress, SelfOwner, Server, Service, Target, Timeouts, Timestamps, Toa, ToaNoRoom,
     ToaPlacement,
 };
+pub use plan::{Action, Change, Plan, generation};
 pub use range::{AddressRange, PortRange};
 
 use core::fmt;

@@ -1,6 +1,7 @@
 //! One data process as the supervisor sees it: started, fed, listened to, ended.
 
 use super::message::{self, FromData, Port, ToData};
+use super::reload::Current;
 use crate::config::Config;
 use core::time::Duration;
 use lvs_io_afpacket::{Interface, PortConfig, PortSockets};
@@ -29,8 +30,8 @@ pub(super) enum Event {
 
 /// What every data process gets, the first as the last.
 pub(super) struct Shared {
-    /// The configuration's text as it was checked.
-    pub(super) text: Arc<str>,
+    /// The text of the configuration that the session memory was made for.
+    pub(super) layout: Arc<str>,
     /// Seed of all secrets.
     pub(super) seed: u64,
     /// The session memory.
@@ -51,11 +52,11 @@ impl DataProcess {
     /// process when that thread ends.
     pub(super) fn start(
         number: u64,
-        config: &Config,
+        current: &Current,
         shared: &Shared,
         events: mpsc::Sender<Event>,
     ) -> Result<Self, String> {
-        let sockets = open_ports(config)?;
+        let sockets = open_ports(&current.loaded.config)?;
         let (channel, its_end) = Channel::pair().map_err(|e| format!("no socket pair: {e}"))?;
         let child = Command::new("/proc/self/exe")
             .arg0("lvsd")
@@ -67,11 +68,18 @@ impl DataProcess {
             .spawn()
             .map_err(|error| format!("cannot start the data process: {error}"))?;
         let channel = Arc::new(channel);
-        let (text, memory, seed) = (shared.text.clone(), shared.memory.clone(), shared.seed);
+        let (memory, seed, layout) = (shared.memory.clone(), shared.seed, shared.layout.clone());
+        let text = current.text();
         let theirs = Arc::clone(&channel);
         // A thread, because a data process that hangs must not hang the supervisor.
         thread::spawn(move || {
-            let fed = feed(&theirs, seed, &memory, sockets, &text);
+            let fed = begin(&theirs, seed, &memory, sockets).and_then(|()| {
+                if layout != text {
+                    send_text(&theirs, &layout, ToData::Layout)?;
+                }
+                send_text(&theirs, &text, ToData::Config)?;
+                message::send(&theirs, &ToData::Go, &[])
+            });
             let said = fed.and_then(|()| listen(number, &theirs, &events));
             if let Err(error) = said {
                 super::say(&format!("data process: {error}"));
@@ -94,6 +102,17 @@ impl DataProcess {
     /// Asks for its counters now. An error shows as the end of the process soon after.
     pub(super) fn ask_report(&self) {
         let _ = message::send(&self.channel, &ToData::Report, &[]);
+    }
+
+    /// Sends it another configuration; the answer comes as an event. To be called when it carries
+    /// packets: until then another thread is sending.
+    pub(super) fn install(&self, number: u64, text: Arc<str>) {
+        let channel = Arc::clone(&self.channel);
+        // A thread for the same reason as in `start`. An error shows as the end of the process.
+        thread::spawn(move || {
+            let _ = send_text(&channel, &text, ToData::Config)
+                .and_then(|()| message::send(&channel, &ToData::Install(number), &[]));
+        });
     }
 
     /// Asks it to end.
@@ -142,12 +161,11 @@ fn open_ports(config: &Config) -> Result<Vec<PortSockets>, String> {
     Ok(sockets)
 }
 
-fn feed(
+fn begin(
     channel: &Channel,
     seed: u64,
     memory: &SharedMemory,
     sockets: Vec<PortSockets>,
-    text: &str,
 ) -> io::Result<()> {
     let start = ToData::Start { version: message::VERSION.to_owned(), seed };
     message::send(channel, &start, &[memory.as_fd()])?;
@@ -156,10 +174,12 @@ fn feed(
         let described = ToData::Port(Port::from(&meta));
         message::send(channel, &described, &[rx.as_fd(), tx.as_fd()])?;
     }
-    for chunk in message::chunks(text) {
-        message::send(channel, &ToData::Config(chunk.to_owned()), &[])?;
-    }
-    message::send(channel, &ToData::Go, &[])
+    Ok(())
+}
+
+fn send_text(channel: &Channel, text: &str, message: impl Fn(String) -> ToData) -> io::Result<()> {
+    message::chunks(text)
+        .try_for_each(|chunk| message::send(channel, &message(chunk.to_owned()), &[]))
 }
 
 /// Passes on what the process says until it ends.

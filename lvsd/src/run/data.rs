@@ -1,10 +1,15 @@
 //! The data process: gives up every privilege, takes what the supervisor hands it, carries packets.
 
 use super::message::{self, FromData, ToData};
+use super::swap::{self, Supply};
 use super::worker::{Control, Worker};
 use crate::Exit;
 use crate::config::{self, Config};
 use core::sync::atomic::Ordering;
+use lvs_core::id::WorkerId;
+use lvs_core::sched::SchedulerArgs;
+use lvs_core::snapshot::Snapshot;
+use lvs_director::Generation;
 use lvs_io_afpacket::{PortSockets, Rings};
 use lvs_os::channel::Channel;
 use lvs_os::memory::SharedMemory;
@@ -66,6 +71,8 @@ fn give_up_privileges() -> io::Result<()> {
 /// What the supervisor has handed over.
 struct Handed {
     config: Config,
+    /// What the session memory was made for.
+    layout: Config,
     seed: u64,
     memory: SharedMemory,
     sockets: Vec<PortSockets>,
@@ -76,9 +83,14 @@ fn serve(channel: &Arc<Channel>) -> Result<(), String> {
     let mut region =
         handed.memory.map().map_err(|error| format!("cannot map the session memory: {error}"))?;
     let mut rings = Rings::map(handed.sockets).map_err(|error| error.to_string())?;
-    let mut worker = Worker::new(&handed.config, handed.seed, region.as_mut_slice())?;
+    let (supply, inbox) = swap::pair();
+    let first = config::generation(&handed.config, None).map_err(|error| error.to_string())?;
+    let first = Arc::new(first);
+    let mut worker =
+        Worker::new(&handed.layout, Arc::clone(&first), handed.seed, region.as_mut_slice(), inbox)?;
     let control = Arc::new(Control::default());
-    obey(channel, &control);
+    let reloads = Reloads { supply, present: first, text: String::new() };
+    obey(channel, &control, reloads);
     let uid = process::effective_uid();
     let told = |said: FromData| {
         message::send(channel, &said, &[]).map_err(|error| format!("supervisor: {error}"))
@@ -92,7 +104,7 @@ fn serve(channel: &Arc<Channel>) -> Result<(), String> {
 fn take(channel: &Channel) -> Result<Handed, String> {
     let mut start = None;
     let mut sockets = Vec::new();
-    let mut text = String::new();
+    let (mut text, mut layout) = (String::new(), String::new());
     loop {
         let next = message::receive::<ToData>(channel);
         let next = next.map_err(|error| format!("supervisor: {error}"))?;
@@ -101,15 +113,44 @@ fn take(channel: &Channel) -> Result<Handed, String> {
             ToData::Start { version, seed } => start = Some(begin(&version, seed, fds)?),
             ToData::Port(port) => sockets.push(port_of(port, fds)?),
             ToData::Config(chunk) => text += &chunk,
+            ToData::Layout(chunk) => layout += &chunk,
             ToData::Go => break,
-            ToData::Report => {}
+            ToData::Report | ToData::Install(_) => {}
             ToData::Stop => return Err("stopped before it began".to_owned()),
         }
     }
     let (seed, memory) = start.ok_or("the supervisor has sent no session memory")?;
-    let loaded = config::parse("configuration", &text)
-        .map_err(|report| format!("the configuration was damaged: {}", report.render(false)))?;
-    Ok(Handed { config: loaded.config, seed, memory, sockets })
+    let config = read(&text)?;
+    let layout = if layout.is_empty() { config.clone() } else { read(&layout)? };
+    Ok(Handed { config, layout, seed, memory, sockets })
+}
+
+fn read(text: &str) -> Result<Config, String> {
+    config::parse("configuration", text)
+        .map(|loaded| loaded.config)
+        .map_err(|report| format!("the configuration was damaged: {}", report.render(false)))
+}
+
+/// The way of new configurations into the worker.
+struct Reloads {
+    supply: Supply,
+    present: Arc<Snapshot>,
+    /// What has come of the next one.
+    text: String,
+}
+
+impl Reloads {
+    /// The text is whole: puts it into effect.
+    fn install(&mut self) -> Result<(), String> {
+        let config = read(&core::mem::take(&mut self.text))?;
+        let next = config::generation(&config, Some(&self.present));
+        let next = Arc::new(next.map_err(|error| error.to_string())?);
+        let worker = SchedulerArgs { worker: WorkerId(0), workers: 1 };
+        let swapped = self.supply.swap(Generation::new(Arc::clone(&next), worker));
+        swapped.map_err(|_| "the worker has ended")?;
+        self.present = next;
+        Ok(())
+    }
 }
 
 fn begin(version: &str, seed: u64, fds: Vec<OwnedFd>) -> Result<(u64, SharedMemory), String> {
@@ -132,13 +173,22 @@ fn port_of(port: message::Port, fds: Vec<OwnedFd>) -> Result<PortSockets, String
 
 /// Listens to the supervisor while packets are carried. When it has gone, so does this process: a
 /// balancer that nobody can stop must not run.
-fn obey(channel: &Arc<Channel>, control: &Arc<Control>) {
+fn obey(channel: &Arc<Channel>, control: &Arc<Control>, mut reloads: Reloads) {
     let (channel, control) = (Arc::clone(channel), Arc::clone(control));
     thread::spawn(move || {
         loop {
             match message::receive::<ToData>(&channel) {
                 Ok(Some((ToData::Report, _))) => control.report.store(true, Ordering::Relaxed),
                 Ok(Some((ToData::Stop, _))) => control.stop.store(true, Ordering::Relaxed),
+                Ok(Some((ToData::Config(chunk), _))) => reloads.text += &chunk,
+                Ok(Some((ToData::Install(number), _))) => {
+                    let said = match reloads.install() {
+                        Ok(()) => FromData::Installed(number),
+                        Err(why) => FromData::Refused(number, why),
+                    };
+                    // An error shows at the next receive.
+                    let _ = message::send(&channel, &said, &[]);
+                }
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => std::process::exit(i32::from(Exit::Failure.code())),
             }

@@ -34,8 +34,12 @@ pub(super) enum ToData {
     Port(Port),
     /// The next part of the configuration's text.
     Config(String),
+    /// The next part of the text by which the session memory was laid out, when it is not the same.
+    Layout(String),
     /// Nothing more comes; begin.
     Go,
+    /// The text is whole: put it in the place of the present configuration, as this number.
+    Install(u64),
     /// Send the counts now.
     Report,
     /// Send the counts a last time and end.
@@ -55,6 +59,10 @@ pub(super) enum FromData {
     Counts(Counts),
     /// It cannot begin, and why.
     Failed(String),
+    /// The configuration of this number is in effect.
+    Installed(u64),
+    /// The configuration of this number is not, and why; the one before still is.
+    Refused(u64, String),
 }
 
 /// Counters of a data process since it began.
@@ -62,6 +70,8 @@ pub(super) enum FromData {
 pub(super) struct Counts {
     /// Live sessions.
     pub(super) sessions: u64,
+    /// Those among them whose service or server the configuration no longer has.
+    pub(super) leaving: u64,
     /// Local ports in use.
     pub(super) ports_in_use: u64,
     /// Packets received on all ports.

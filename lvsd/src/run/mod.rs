@@ -13,12 +13,15 @@
 //! routes that keep the kernel from answering for virtual and local addresses stay meanwhile.
 
 mod alone;
+mod ask;
 mod child;
 mod data;
 mod message;
+mod reload;
 mod routes;
 mod status;
 mod supervisor;
+mod swap;
 mod worker;
 
 use crate::{Exit, check};
@@ -28,7 +31,8 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Needs CAP_NET_RAW for its ports and CAP_NET_ADMIN for blackhole routes; the process that sees packets
-has no capability. Stop it with SIGTERM or Ctrl-C; SIGUSR1 writes the status at once.
+has no capability. Stop it with SIGTERM or Ctrl-C; SIGUSR1 writes the status at once; SIGHUP reads the
+configuration again (see lvsd reload).
 Exit codes: 0 stopped as asked, 1 failed, 2 the configuration is wrong.
 Next: lvsd check --config FILE tells what FILE amounts to.")]
 pub struct Args {
@@ -40,6 +44,14 @@ pub struct Args {
     pub status: Option<PathBuf>,
 }
 
+pub use ask::ReloadArgs;
+
+/// `lvsd reload`.
+#[must_use]
+pub fn reload(args: &ReloadArgs) -> Exit {
+    ask::main(args)
+}
+
 /// Runs the command.
 #[must_use]
 pub fn main(args: &Args) -> Exit {
@@ -47,7 +59,7 @@ pub fn main(args: &Args) -> Exit {
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
-    match supervisor::supervise(args, &loaded) {
+    match supervisor::supervise(args, loaded) {
         Ok(()) => Exit::Ok,
         Err(why) => {
             eprintln!("lvsd: {why}");

@@ -22,17 +22,25 @@ const PROTOCOL: &str = "76";
 #[derive(Debug, Default)]
 pub(super) struct Blackholes {
     ours: BTreeSet<IpAddr>,
+    /// Those of them that serve sessions of removed services only.
+    retired: BTreeSet<IpAddr>,
 }
 
 impl Blackholes {
     /// Installs a route for each virtual and local address. What cannot be installed is said and
     /// left: the director works without, as long as the host does not forward.
     pub(super) fn install(config: &Config) -> Self {
-        let wanted = addresses(config);
-        let mut ours = BTreeSet::new();
+        let mut routes = Self::default();
+        routes.add(config);
+        routes
+    }
+
+    /// Installs what a configuration needs and is not there yet; returns what that was.
+    pub(super) fn add(&mut self, config: &Config) -> BTreeSet<IpAddr> {
+        let before = self.ours.clone();
+        let wanted = &addresses(config) - &self.ours;
         for family in [Family::V4, Family::V6] {
-            let of_family = wanted.iter().filter(|ip| Family::of(ip) == family).copied();
-            let of_family: BTreeSet<IpAddr> = of_family.collect();
+            let of_family = only(family, &wanted);
             if of_family.is_empty() {
                 continue;
             }
@@ -40,7 +48,7 @@ impl Blackholes {
                 Ok(Present { ours: installed, others }) => {
                     let there = &installed | &others;
                     report_missing(of_family.difference(&there));
-                    ours.extend(installed);
+                    self.ours.extend(installed);
                 }
                 Err(error) => say(&format!(
                     "no blackhole routes for {}: cannot run `ip`: {error}. Where the host forwards \
@@ -50,17 +58,35 @@ impl Blackholes {
                 )),
             }
         }
-        Self { ours }
+        &self.ours - &before
     }
-}
 
-impl Drop for Blackholes {
-    fn drop(&mut self) {
+    /// Marks the virtual addresses that a new configuration no longer has: their routes are needed
+    /// while their sessions live. Local addresses are not marked: sessions of services that stay may
+    /// use them for long, so their routes stay until [`Blackholes::keep_only`].
+    pub(super) fn retire(&mut self, before: &Config, now: &Config) {
+        self.retired.extend(before.services.iter().map(|service| service.address.ip()));
+        self.retired = &self.retired - &addresses(now);
+    }
+
+    /// Removes the routes of marked addresses.
+    pub(super) fn remove_retired(&mut self) {
+        let retired = core::mem::take(&mut self.retired);
+        self.remove(&(&self.ours & &retired));
+    }
+
+    /// Removes every route that a configuration does not need.
+    pub(super) fn keep_only(&mut self, config: &Config) {
+        self.retired.clear();
+        let gone = &self.ours - &addresses(config);
+        self.remove(&gone);
+    }
+
+    /// Removes some of the routes that were installed.
+    pub(super) fn remove(&mut self, gone: &BTreeSet<IpAddr>) {
         for family in [Family::V4, Family::V6] {
-            let lines: String = self
-                .ours
+            let lines: String = only(family, gone)
                 .iter()
-                .filter(|ip| Family::of(ip) == family)
                 .map(|ip| format!("route del blackhole {ip} proto {PROTOCOL}\n"))
                 .collect();
             if lines.is_empty() {
@@ -70,7 +96,19 @@ impl Drop for Blackholes {
                 say(&format!("blackhole routes stay behind: cannot run `ip`: {error}"));
             }
         }
+        self.ours.retain(|ip| !gone.contains(ip));
     }
+}
+
+impl Drop for Blackholes {
+    fn drop(&mut self) {
+        let all = core::mem::take(&mut self.ours);
+        self.remove(&all);
+    }
+}
+
+fn only(family: Family, addresses: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+    addresses.iter().filter(|ip| Family::of(ip) == family).copied().collect()
 }
 
 /// Virtual addresses, and the local addresses of pools that a service uses.

@@ -1,7 +1,7 @@
 //! The status file: what `lvsd run` is doing, as JSON, replaced as a whole.
 
 use super::message::Counts;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -23,6 +23,31 @@ pub(super) enum State {
     Stopped,
 }
 
+/// What became of a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Outcome {
+    /// There was none yet.
+    None,
+    /// The new configuration is in effect.
+    Applied,
+    /// The file means what it meant before.
+    Unchanged,
+    /// The configuration of before is still in effect.
+    Refused,
+}
+
+/// The last reload, for whoever asked for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Reload {
+    /// How many there have been.
+    pub(super) count: u64,
+    /// How the last one went.
+    pub(super) outcome: Outcome,
+    /// The plan that was carried out, or why it was not.
+    pub(super) message: String,
+}
+
 /// The content of the file.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Status {
@@ -37,6 +62,10 @@ pub(super) struct Status {
     pub(super) data_pid: Option<u32>,
     /// How often the data process had to be started again.
     pub(super) restarts: u64,
+    /// The number of the configuration in effect; the first is 1.
+    pub(super) configuration: u64,
+    /// The last answer to SIGHUP.
+    pub(super) reload: Reload,
     /// Counters of the present data process; of the last one while there is none.
     #[serde(flatten)]
     pub(super) counts: Counts,
@@ -52,6 +81,8 @@ impl Status {
             pid: std::process::id(),
             data_pid: None,
             restarts: 0,
+            configuration: 1,
+            reload: Reload { count: 0, outcome: Outcome::None, message: String::new() },
             counts: Counts::default(),
         }
     }

@@ -1,17 +1,21 @@
-//! The supervisor: holds what needs privileges, and keeps a data process running.
+//! The supervisor: holds what needs privileges, keeps a data process running, and gives it new
+//! configurations.
 
 use super::Args;
 use super::alone;
 use super::child::{DataProcess, Event, Shared};
 use super::message::FromData;
+use super::reload::{Current, Next};
 use super::routes::Blackholes;
 use super::say;
-use super::status::{State, Status, StatusFile};
+use super::status::{Outcome, Reload, State, Status, StatusFile};
 use crate::check::counted;
 use crate::config::{Config, Loaded};
+use core::net::IpAddr;
 use core::time::Duration;
 use lvs_os::memory::SharedMemory;
 use lvs_os::signal::{Signal, Signals};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::process::ExitStatus;
@@ -28,6 +32,8 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(10);
 /// The same before it is ready: it may have many gigabytes of session memory to prepare.
 const SILENCE_AT_START: Duration = Duration::from_secs(120);
+/// The most that the status says about a reload; the log has all.
+const LONGEST_ANSWER: usize = 16 << 10;
 /// How long a data process may take to end when asked.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -35,9 +41,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// Why it could not start, in words for the operator.
-pub(super) fn supervise(args: &Args, loaded: &Loaded) -> Result<(), String> {
-    let config = &loaded.config;
-    let _alone = alone::claim(config)?;
+pub(super) fn supervise(args: &Args, loaded: Loaded) -> Result<(), String> {
+    let layout = loaded.config.clone();
+    let _alone = alone::claim(&layout)?;
     let stops = [Signal::Terminate, Signal::Interrupt, Signal::User1, Signal::Hangup];
     // Before the first thread: threads inherit the mask.
     let signals = Signals::block(&stops).map_err(|e| format!("cannot block signals: {e}"))?;
@@ -50,14 +56,18 @@ pub(super) fn supervise(args: &Args, loaded: &Loaded) -> Result<(), String> {
             }
         }
     });
-    let shared = share(config, loaded.report.text())?;
+    let shared = share(&layout, loaded.report.text())?;
     let file = args.status.as_deref().map(StatusFile::new);
     let mut supervisor = Supervisor {
-        config,
+        args,
+        // Before the first packet is carried. Dropped, and so removed, however this ends.
+        routes: Blackholes::install(&layout),
+        status: Status::new(&layout.director.name),
+        layout,
+        current: Current::fresh(loaded, 1)?,
         shared,
         sender,
         file,
-        status: Status::new(&config.director.name),
         data: None,
         started: 0,
         begun: Instant::now(),
@@ -65,9 +75,9 @@ pub(super) fn supervise(args: &Args, loaded: &Loaded) -> Result<(), String> {
         was_ready: false,
         pause: FIRST_PAUSE,
         restart_at: None,
+        reload_wanted: false,
+        pending: None,
     };
-    // Before the first packet is carried. Dropped, and so removed, however this ends.
-    let _routes = Blackholes::install(config);
     supervisor.start()?;
     let outcome = supervisor.run(&events);
     supervisor.stop(&events);
@@ -85,7 +95,7 @@ fn share(config: &Config, text: &str) -> Result<Shared, String> {
         Some(seed) => seed,
         None => random().map_err(|error| format!("no random seed: {error}"))?,
     };
-    Ok(Shared { text: text.into(), seed, memory: Arc::new(memory) })
+    Ok(Shared { layout: text.into(), seed, memory: Arc::new(memory) })
 }
 
 fn random() -> std::io::Result<u64> {
@@ -94,8 +104,13 @@ fn random() -> std::io::Result<u64> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
-struct Supervisor<'c> {
-    config: &'c Config,
+struct Supervisor<'a> {
+    args: &'a Args,
+    routes: Blackholes,
+    /// What the session memory was made for.
+    layout: Config,
+    /// What is in effect.
+    current: Current,
     shared: Shared,
     sender: mpsc::Sender<Event>,
     file: Option<StatusFile>,
@@ -111,13 +126,24 @@ struct Supervisor<'c> {
     was_ready: bool,
     pause: Duration,
     restart_at: Option<Instant>,
+    /// SIGHUP has come and nothing was done yet.
+    reload_wanted: bool,
+    /// What the data process has been given and has not answered yet.
+    pending: Option<Pending>,
+}
+
+/// A reload under way.
+struct Pending {
+    next: Next,
+    /// What was installed for it.
+    routes: BTreeSet<IpAddr>,
 }
 
 impl Supervisor<'_> {
     fn start(&mut self) -> Result<(), String> {
         self.started += 1;
         let sender = self.sender.clone();
-        let data = DataProcess::start(self.started, self.config, &self.shared, sender)?;
+        let data = DataProcess::start(self.started, &self.current, &self.shared, sender)?;
         self.begun = Instant::now();
         self.heard = self.begun;
         self.status.data_pid = Some(data.pid());
@@ -133,9 +159,7 @@ impl Supervisor<'_> {
                 Ok(Event::Signal(Signal::User1)) => {
                     self.data.iter().for_each(DataProcess::ask_report);
                 }
-                Ok(Event::Signal(_)) => {
-                    say("a new configuration needs a restart in this version");
-                }
+                Ok(Event::Signal(_)) => self.reload_wanted = true,
                 Ok(Event::Said(number, said)) if self.is_present(number) => self.hear(said)?,
                 Ok(Event::Gone(number)) if self.is_present(number) => self.bury()?,
                 // The last words of a data process that has been replaced.
@@ -143,6 +167,7 @@ impl Supervisor<'_> {
                 Err(mpsc::RecvTimeoutError::Timeout) => self.look_after(),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
             }
+            self.reload_if_wanted();
         }
     }
 
@@ -166,16 +191,23 @@ impl Supervisor<'_> {
             FromData::Ready { uid } => {
                 self.was_ready = true;
                 self.status.state = State::Running;
+                self.status.configuration = self.current.number;
                 let pid = self.status.data_pid.unwrap_or(0);
                 say(&format!(
                     "ready: {}, {}; data process {pid}, user {uid}, no capabilities",
-                    counted(self.config.ports.len(), "port"),
-                    counted(self.config.services.len(), "service"),
+                    counted(self.current.loaded.config.ports.len(), "port"),
+                    counted(self.current.loaded.config.services.len(), "service"),
                 ));
             }
             FromData::Counts(counts) => {
+                // Counted after the last configuration was installed, or it would not be this one.
+                if counts.leaving == 0 && self.pending.is_none() {
+                    self.routes.remove_retired();
+                }
                 self.status.counts = counts;
             }
+            FromData::Installed(number) => self.installed(number),
+            FromData::Refused(number, why) => self.refused(number, &why),
             FromData::Failed(why) if self.was_ready => say(&format!("data process: {why}")),
             FromData::Failed(why) => return Err(why),
         }
@@ -187,6 +219,9 @@ impl Supervisor<'_> {
     fn bury(&mut self) -> Result<(), String> {
         let Some(mut data) = self.data.take() else { return Ok(()) };
         let how = describe(data.end());
+        if self.pending.is_some() {
+            self.give_up(&format!("the data process {how} meanwhile; try again"));
+        }
         if !self.was_ready {
             return Err(format!("the data process {how} before it carried packets"));
         }
@@ -210,6 +245,61 @@ impl Supervisor<'_> {
         self.publish();
     }
 
+    /// Reads the configuration again, when that was asked for and somebody is there to take it.
+    fn reload_if_wanted(&mut self) {
+        let ready = self.status.state == State::Running && self.pending.is_none();
+        let Some(data) = self.data.as_ref().filter(|_| self.reload_wanted && ready) else { return };
+        self.reload_wanted = false;
+        match self.current.next(&self.args.config, &self.layout) {
+            Ok(Some(next)) => {
+                say(&format!("reload: configuration {}:\n{}", next.current.number, next.plan));
+                // Before the director answers for them.
+                let routes = self.routes.add(&next.current.loaded.config);
+                data.install(next.current.number, next.current.text());
+                self.pending = Some(Pending { next, routes });
+            }
+            Ok(None) => {
+                let what = "the file means what it meant before";
+                say(&format!("reload: {what}"));
+                self.answer(Outcome::Unchanged, what.to_owned());
+            }
+            Err(why) => self.give_up(&why),
+        }
+    }
+
+    fn installed(&mut self, number: u64) {
+        let expected = |pending: &mut Pending| pending.next.current.number == number;
+        let Some(Pending { next, .. }) = self.pending.take_if(expected) else { return };
+        say(&format!("reload: configuration {number} is in effect"));
+        self.routes.retire(&self.current.loaded.config, &next.current.loaded.config);
+        self.current = next.current;
+        self.status.configuration = number;
+        self.status.name.clone_from(&self.current.loaded.config.director.name);
+        self.answer(Outcome::Applied, next.plan.to_string());
+    }
+
+    fn refused(&mut self, number: u64, why: &str) {
+        if self.pending.as_ref().is_some_and(|p| p.next.current.number == number) {
+            self.give_up(why);
+        }
+    }
+
+    /// Leaves the configuration as it is.
+    fn give_up(&mut self, why: &str) {
+        say(&format!("reload: {why}\nlvsd: reload refused: nothing has changed"));
+        if let Some(pending) = self.pending.take() {
+            self.routes.remove(&pending.routes);
+        }
+        self.answer(Outcome::Refused, why.to_owned());
+    }
+
+    fn answer(&mut self, outcome: Outcome, mut message: String) {
+        message.truncate(message.floor_char_boundary(LONGEST_ANSWER));
+        let count = self.status.reload.count + 1;
+        self.status.reload = Reload { count, outcome, message };
+        self.publish();
+    }
+
     /// Starts a data process that is due, or ends one that hangs.
     fn look_after(&mut self) {
         if let Some(at) = self.restart_at {
@@ -218,6 +308,9 @@ impl Supervisor<'_> {
             }
             self.restart_at = None;
             self.status.restarts += 1;
+            // No session of earlier configurations is left.
+            self.current.forget_past();
+            self.routes.keep_only(&self.current.loaded.config);
             if let Err(why) = self.start() {
                 say(&format!("{why}; trying again in {} ms", self.pause.as_millis()));
                 self.plan_restart();

@@ -1,14 +1,17 @@
 //! The loop of the data process: receive, balance, send, expire, and wait when there is nothing.
 
 use super::message::{Counts, PortCounts};
-use crate::config::{Config, Secrets, SelfOwner, schedulers};
+use super::swap::Inbox;
+use crate::config::{Config, Secrets};
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use lvs_core::id::WorkerId;
 use lvs_core::io::{Burst, IoError, Lane, PortId, WaitReady};
 use lvs_core::plan::Whole;
 use lvs_core::sched::SchedulerArgs;
+use lvs_core::service::ServerState;
 use lvs_core::session::SessionStore;
+use lvs_core::snapshot::Snapshot;
 use lvs_core::time::Time;
 use lvs_core::verdict::DropReason;
 use lvs_director::{Director, DirectorConfig, Generation, Outputs};
@@ -36,25 +39,29 @@ pub(super) struct Control {
 pub(super) struct Worker<'m> {
     director: Director<'m, Whole>,
     names: Vec<String>,
+    inbox: Inbox,
 }
 
 impl<'m> Worker<'m> {
-    /// A director with no session, in this memory.
-    pub(super) fn new(config: &Config, seed: u64, memory: &'m mut [u8]) -> Result<Self, String> {
-        let spec = config
-            .snapshot_spec(schedulers(), SelfOwner::Kernel)
-            .map_err(|error| error.to_string())?;
-        let snapshot = spec.build(None).map_err(|error| error.to_string())?;
+    /// A director with no session, in memory that was made for the configuration `layout`. Further
+    /// configurations come through `inbox`; ports are those of `layout` in all of them.
+    pub(super) fn new(
+        layout: &Config,
+        snapshot: Arc<Snapshot>,
+        seed: u64,
+        memory: &'m mut [u8],
+        inbox: Inbox,
+    ) -> Result<Self, String> {
         let mut secrets = Secrets::new(seed);
         let store =
-            SessionStore::new(config.store_config(secrets.draw()), config.port_plan(), memory)
+            SessionStore::new(layout.store_config(secrets.draw()), layout.port_plan(), memory)
                 .map_err(|error| error.to_string())?;
         let isn_key = [secrets.draw(), secrets.draw()];
         let settings = DirectorConfig { isn_key, ..DirectorConfig::default() };
         let worker = SchedulerArgs { worker: WorkerId(0), workers: 1 };
-        let generation = Generation::new(Arc::new(snapshot), worker);
-        let names = config.ports.iter().map(|port| port.name.value.clone()).collect();
-        Ok(Self { director: Director::new(settings, store, generation), names })
+        let generation = Generation::new(snapshot, worker);
+        let names = layout.ports.iter().map(|port| port.name.value.clone()).collect();
+        Ok(Self { director: Director::new(settings, store, generation), names, inbox })
     }
 
     /// Carries packets until `control` says stop, and reports counters every second and at the end.
@@ -68,6 +75,7 @@ impl<'m> Worker<'m> {
         let mut out = Outputs::new(lane.port_count());
         let mut report_at = Time(0);
         loop {
+            self.inbox.take(&mut self.director);
             let now = Time(monotonic_ns());
             let received = self.round(now, lane, &mut burst, &mut out);
             let stop = control.stop.load(Ordering::Relaxed);
@@ -135,11 +143,20 @@ impl<'m> Worker<'m> {
         let drops = DropReason::ALL.iter().filter(|reason| dropped(reason) > 0);
         Counts {
             sessions: u64::from(self.director.store().len()),
+            leaving: self.leaving(),
             ports_in_use: self.director.store().ports_in_use(),
             rx: ports.iter().map(|port| port.rx).sum(),
             tx: ports.iter().map(|port| port.tx).sum(),
             drops: drops.map(|reason| (reason.id().to_owned(), dropped(reason))).collect(),
             ports,
         }
+    }
+
+    /// Sessions of servers that the configuration no longer has.
+    fn leaving(&self) -> u64 {
+        let generation = self.director.generation();
+        let removed = generation.snapshot().servers().filter(|s| s.state == ServerState::Removed);
+        let counts = removed.filter_map(|server| generation.server_count(server.id));
+        counts.map(|count| u64::from(count.active) + u64::from(count.inactive)).sum()
     }
 }
