@@ -15,6 +15,7 @@
 //! | [`model`] | a naive director to compare a real one with |
 //! | [`net`] | simulated network: smoltcp hosts, switches with seeded faults and VLANs, a virtual clock |
 //! | [`pcap`] | capture files for goldens and replay |
+//! | [`traffic`] | traffic in bulk: millions of sessions, attacks, mixed sizes |
 //!
 //! The in-memory lane itself, and lanes that lose, count and show packets, are in
 //! [`lvs_core::io::mem`] and [`lvs_core::io::middleware`]: no dependency on this kit is needed to
@@ -86,3 +87,4 @@ pub mod nic;
 pub mod oracle;
 pub mod pcap;
 pub mod strategies;
+pub mod traffic;

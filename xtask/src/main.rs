@@ -21,8 +21,8 @@ usage: cargo xtask TASK
   licences                         licences of everything the shipped crates depend on
   links                            links between the pages lead to files
   bare-metal                       link the packet path without panic handler and heap
+  bench [all] [--quick]            the packet path in memory beside floors and stand-ins, one table
   bench afpacket                   forwarding over veth beside a bare ring loop, downloads in the lab
-  bench director                   the packet path alone, over the in-memory lane
   fuzz [TARGET] [--seconds N]      look for inputs that break something (cargo-fuzz, nightly)
 ";
 
