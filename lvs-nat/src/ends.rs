@@ -18,6 +18,15 @@ pub trait Address: Copy + Eq + core::fmt::Debug + sealed::Sealed {
     /// From an address, if it is of this family.
     #[must_use]
     fn from_ip(ip: IpAddr) -> Option<Self>;
+    /// Where an IP header holds the source address; the destination follows it.
+    #[doc(hidden)]
+    const SOURCE_AT: usize;
+    /// Bytes of an address.
+    #[doc(hidden)]
+    const LEN: usize;
+    /// Writes the address over the one at `at` and returns the change.
+    #[doc(hidden)]
+    fn put(self, header: &mut [u8], at: usize) -> Option<Delta>;
 }
 
 impl Address for u32 {
@@ -30,6 +39,14 @@ impl Address for u32 {
             IpAddr::V6(_) => None,
         }
     }
+    const SOURCE_AT: usize = 12;
+    const LEN: usize = 4;
+    fn put(self, header: &mut [u8], at: usize) -> Option<Delta> {
+        let bytes = header.get_mut(at..)?.first_chunk_mut()?;
+        let old = Self::from_be_bytes(*bytes);
+        *bytes = self.to_be_bytes();
+        Some(Self::change(Delta::ZERO, old, self))
+    }
 }
 
 impl Address for u128 {
@@ -41,6 +58,14 @@ impl Address for u128 {
             IpAddr::V6(v6) => Some(v6.to_bits()),
             IpAddr::V4(_) => None,
         }
+    }
+    const SOURCE_AT: usize = 8;
+    const LEN: usize = 16;
+    fn put(self, header: &mut [u8], at: usize) -> Option<Delta> {
+        let bytes = header.get_mut(at..)?.first_chunk_mut()?;
+        let old = Self::from_be_bytes(*bytes);
+        *bytes = self.to_be_bytes();
+        Some(Self::change(Delta::ZERO, old, self))
     }
 }
 

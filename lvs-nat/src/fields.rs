@@ -14,11 +14,11 @@ pub(crate) const TCP_FIXED: usize = 20;
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(crate) struct Ipv4Fixed {
-    version_ihl: u8,
-    tos: u8,
+    pub(crate) version_ihl: u8,
+    pub(crate) tos: u8,
     pub(crate) total_len: U16<BigEndian>,
-    id: U16<BigEndian>,
-    fragment: U16<BigEndian>,
+    pub(crate) id: U16<BigEndian>,
+    pub(crate) fragment: U16<BigEndian>,
     pub(crate) ttl: u8,
     pub(crate) protocol: u8,
     pub(crate) checksum: U16<BigEndian>,
@@ -30,9 +30,9 @@ pub(crate) struct Ipv4Fixed {
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(crate) struct Ipv6Fixed {
-    version_class_flow: U32<BigEndian>,
+    pub(crate) version_class_flow: U32<BigEndian>,
     pub(crate) payload_len: U16<BigEndian>,
-    next: u8,
+    pub(crate) next: u8,
     pub(crate) hop_limit: u8,
     pub(crate) src: U128<BigEndian>,
     pub(crate) dst: U128<BigEndian>,
@@ -50,7 +50,7 @@ pub(crate) struct TcpFixed {
     pub(crate) flags: u8,
     window: U16<BigEndian>,
     pub(crate) checksum: U16<BigEndian>,
-    urgent: U16<BigEndian>,
+    pub(crate) urgent: U16<BigEndian>,
 }
 
 /// UDP header (RFC 768).
@@ -59,7 +59,7 @@ pub(crate) struct TcpFixed {
 pub(crate) struct UdpFixed {
     pub(crate) sport: U16<BigEndian>,
     pub(crate) dport: U16<BigEndian>,
-    length: U16<BigEndian>,
+    pub(crate) length: U16<BigEndian>,
     pub(crate) checksum: U16<BigEndian>,
 }
 

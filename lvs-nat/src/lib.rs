@@ -7,7 +7,11 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | [`rewrite`] | addresses, ports, sequence numbers and time to live, compiled per session and direction |
+//! | [`AnyRewrite`] | the edit of a session and direction, whatever the forwarding mode: one of the next three |
+//! | [`rewrite`] | NAT, FullNAT, SNAT: addresses, ports, sequence numbers and time to live |
+//! | [`direct`] | DR: time to live |
+//! | [`tunnel`] | TUN: a header in front, IP in IP, GRE or GUE, over either family |
+//! | [`icmp`] | errors translated with what they quote, errors made, echo as a flow |
 //! | [`seq`] | comparing sequence numbers; moving a segment with its SACK edges |
 //! | [`options`] | lowering the MSS, dropping the timestamps of a SYN |
 //! | [`toa`] | the client address option: encode, insert, strip, decode |
@@ -64,19 +68,26 @@
 #[cfg(test)]
 extern crate std;
 
+mod any;
+pub mod direct;
 pub mod ends;
 mod error;
 mod fields;
+pub mod icmp;
 pub mod isn;
 pub mod macs;
 pub mod options;
 pub mod rewrite;
 pub mod seq;
 pub mod toa;
+pub mod tunnel;
 mod walk;
 
+pub use any::AnyRewrite;
+pub use direct::Direct;
 pub use ends::{Deltas, End, Ends};
 pub use error::RewriteError;
 pub use macs::set_macs;
-pub use rewrite::{AnyRewrite, Rewrite, RewriteV4, RewriteV6};
+pub use rewrite::{Rewrite, RewriteV4, RewriteV6};
 pub use seq::{SeqDeltas, SeqShift};
+pub use tunnel::{Sending, Tunnel};

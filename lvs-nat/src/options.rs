@@ -78,3 +78,30 @@ pub fn drop_timestamps(
         dropped
     }))
 }
+
+/// Lowers the maximum segment size that a SYN or SYN-ACK announces to `most`; a smaller one stays.
+/// Returns the size as it is now, `None` when the segment announces none (nothing is added then).
+///
+/// For ways that are narrower than both ends know, such as a [`Tunnel`](crate::tunnel::Tunnel::mss).
+///
+/// # Errors
+/// [`RewriteError`] when it is not TCP or the headers are another frame's; the frame is untouched.
+#[doc(alias = "TCPMSS")]
+pub fn lower_mss_to(
+    frame: &mut [u8],
+    headers: &Headers,
+    csum: L4Csum,
+    most: u16,
+) -> Result<Option<u16>, RewriteError> {
+    Ok(edit(tcp_mut(frame, headers)?, csum, |options| {
+        let mut announced = None;
+        walk::edit_each(options, |_, option| {
+            let [walk::MSS, 4, size @ ..] = option else { return };
+            let Some(size) = size.first_chunk_mut::<2>() else { return };
+            let new = u16::from_be_bytes(*size).min(most);
+            *size = new.to_be_bytes();
+            announced = Some(new);
+        });
+        announced
+    }))
+}

@@ -4,11 +4,10 @@ use crate::ends::{Address, Deltas, End, Ends};
 use crate::error::RewriteError;
 use crate::fields::{Ipv4Fixed, Ipv6Fixed, TcpFixed, UdpFixed};
 use crate::seq::{SeqDeltas, SeqShift};
-use lvs_core::addr::{ClientAddr, Family, LocalAddress, RealAddr, VirtualAddr};
+use lvs_core::addr::Family;
 use lvs_core::checksum::Delta;
-use lvs_core::flow::Direction;
 use lvs_core::io::L4Csum;
-use lvs_core::wire::{Fragment, Headers, Transport};
+use lvs_core::wire::{Fragment, Headers, Transport, icmpv4, icmpv6};
 use zerocopy::FromBytes;
 
 /// The edit that turns a packet of a session into what the other side is to see: new addresses, new
@@ -21,10 +20,10 @@ use zerocopy::FromBytes;
 /// compared. On another packet the checksum would end up wrong, and so be refused by the receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rewrite<A> {
-    src: End<A>,
-    dst: End<A>,
+    pub(crate) src: End<A>,
+    pub(crate) dst: End<A>,
     deltas: Deltas,
-    shift: SeqShift,
+    pub(crate) shift: SeqShift,
     decrement_ttl: bool,
 }
 
@@ -67,12 +66,8 @@ impl<A: Address> Rewrite<A> {
 
     /// Time to live after the edit.
     #[inline]
-    fn ttl(&self, ttl: u8) -> Result<u8, RewriteError> {
-        match (self.decrement_ttl, ttl) {
-            (false, _) => Ok(ttl),
-            (true, 0 | 1) => Err(RewriteError::TtlExpired),
-            (true, _) => Ok(ttl.wrapping_sub(1)),
-        }
+    pub(crate) fn ttl(&self, ttl: u8) -> Result<u8, RewriteError> {
+        ttl_after(self.decrement_ttl, ttl)
     }
 
     /// Edits the transport header, which ends where `segment` ends. An error comes before the first
@@ -90,8 +85,36 @@ impl<A: Address> Rewrite<A> {
         match headers.transport {
             Transport::Tcp { .. } => self.tcp(segment, csum),
             Transport::Udp => self.udp(segment, csum),
-            Transport::Icmp { .. } | Transport::Other(_) => Err(RewriteError::Unsupported),
+            Transport::Icmp { kind, .. } => self.echo(segment, headers.family, kind, csum),
+            Transport::Other(_) => Err(RewriteError::Unsupported),
         }
+    }
+
+    /// An echo message is a flow whose port is its identifier: that of the sender in a request, that
+    /// of the receiver in a reply (RFC 5508 section 3.1). ICMP sums no addresses, ICMPv6 does.
+    #[cold]
+    fn echo(
+        &self,
+        message: &mut [u8],
+        family: Family,
+        kind: u8,
+        csum: L4Csum,
+    ) -> Result<(), RewriteError> {
+        let request = echo_side(family, kind).ok_or(RewriteError::Unsupported)?;
+        let [_, _, c0, c1, i0, i1, ..] = message else { return Err(RewriteError::Mismatch) };
+        let new = if request { self.src.port } else { self.dst.port };
+        let pseudo = match family {
+            Family::V4 => Delta::ZERO,
+            Family::V6 => Delta::from_bits(self.deltas.ip),
+        };
+        let (field, old) = (u16::from_be_bytes([*c0, *c1]), u16::from_be_bytes([*i0, *i1]));
+        let field = match csum {
+            L4Csum::Partial => pseudo.apply_partial(field),
+            L4Csum::Unknown | L4Csum::Good | L4Csum::Bad => pseudo.u16(old, new).apply(field),
+        };
+        [*c0, *c1] = field.to_be_bytes();
+        [*i0, *i1] = new.to_be_bytes();
+        Ok(())
     }
 
     #[inline]
@@ -122,6 +145,25 @@ impl<A: Address> Rewrite<A> {
             }
         });
         Ok(())
+    }
+}
+
+/// Time to live or hop limit behind a hop, if it counts as one.
+#[inline]
+pub(crate) const fn ttl_after(decrement: bool, ttl: u8) -> Result<u8, RewriteError> {
+    match (decrement, ttl) {
+        (false, _) => Ok(ttl),
+        (true, 0 | 1) => Err(RewriteError::TtlExpired),
+        (true, _) => Ok(ttl.wrapping_sub(1)),
+    }
+}
+
+/// Whether an ICMP type is that of an echo request (`true`) or reply (`false`).
+pub(crate) const fn echo_side(family: Family, kind: u8) -> Option<bool> {
+    match (family, kind) {
+        (Family::V4, icmpv4::ECHO_REQUEST) | (Family::V6, icmpv6::ECHO_REQUEST) => Some(true),
+        (Family::V4, icmpv4::ECHO_REPLY) | (Family::V6, icmpv6::ECHO_REPLY) => Some(false),
+        _ => None,
     }
 }
 
@@ -191,67 +233,5 @@ impl RewriteV6 {
         ip.src.set(self.src.addr);
         ip.dst.set(self.dst.addr);
         Ok(())
-    }
-}
-
-/// A [`Rewrite`] of either family, for code that does not care which.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum AnyRewrite {
-    /// IPv4.
-    V4(RewriteV4),
-    /// IPv6.
-    V6(RewriteV6),
-}
-
-impl AnyRewrite {
-    /// From addresses by role, without a local address for NAT. `None` when the families differ.
-    ///
-    /// For tools and tests: a session store keeps [`Deltas`] instead of computing them per packet.
-    #[must_use]
-    pub fn from_roles(
-        direction: Direction,
-        client: ClientAddr,
-        virt: VirtualAddr,
-        local: Option<LocalAddress>,
-        server: RealAddr,
-        seq: SeqDeltas,
-    ) -> Option<Self> {
-        fn build<A: Address>(ends: &Ends<A>, direction: Direction, seq: SeqDeltas) -> Rewrite<A> {
-            match direction {
-                Direction::Inbound => Rewrite::inbound(ends, ends.deltas(), seq),
-                Direction::Return => Rewrite::returning(ends, ends.deltas(), seq),
-            }
-        }
-        if let Some(ends) = Ends::<u32>::from_roles(client, virt, local, server) {
-            return Some(Self::V4(build(&ends, direction, seq)));
-        }
-        let ends = Ends::<u128>::from_roles(client, virt, local, server)?;
-        Some(Self::V6(build(&ends, direction, seq)))
-    }
-
-    /// The same edit, with or without taking one from the time to live.
-    #[must_use]
-    pub const fn decrement_ttl(self, yes: bool) -> Self {
-        match self {
-            Self::V4(rewrite) => Self::V4(rewrite.decrement_ttl(yes)),
-            Self::V6(rewrite) => Self::V6(rewrite.decrement_ttl(yes)),
-        }
-    }
-
-    /// Edits a packet; see [`RewriteV4::apply`].
-    ///
-    /// # Errors
-    /// [`RewriteError`]; the frame is then untouched.
-    #[inline]
-    pub fn apply(
-        &self,
-        frame: &mut [u8],
-        headers: &Headers,
-        csum: L4Csum,
-    ) -> Result<(), RewriteError> {
-        match self {
-            Self::V4(rewrite) => rewrite.apply(frame, headers, csum),
-            Self::V6(rewrite) => rewrite.apply(frame, headers, csum),
-        }
     }
 }

@@ -7,68 +7,11 @@ use lvs_core::addr::{ClientAddr, LocalAddress, RealAddr, VirtualAddr};
 use lvs_core::flow::{Direction, L4Proto};
 use lvs_core::io::L4Csum;
 use lvs_core::wire::{Fragment, Headers, Parsed, Transport};
-use lvs_nat::{AnyRewrite, Ends, Rewrite, RewriteError, SeqDeltas, SeqShift};
+use lvs_nat::{AnyRewrite, Ends, Rewrite, RewriteError, SeqDeltas};
 use pnet_packet::ipv4;
 use proptest::prelude::*;
-use support::{ACK, Opt, Spec, encode, ends_v4, socket, specs};
-
-/// The other two ends and the number differences.
-#[derive(Clone, Debug)]
-struct Other {
-    local: Option<(u128, u16)>,
-    server: (u128, u16),
-    seq: SeqDeltas,
-    hop: bool,
-}
-
-fn others() -> impl Strategy<Value = Other> {
-    let number = || prop_oneof![Just(0u32), Just(u32::MAX), any::<u32>()];
-    (any::<Option<(u128, u16)>>(), any::<(u128, u16)>(), number(), number(), any::<bool>())
-        .prop_map(|(local, server, seq, ack, hop)| Other {
-            local,
-            server,
-            seq: SeqDeltas { seq, ack },
-            hop,
-        })
-}
-
-impl Other {
-    fn server(&self, spec: &Spec) -> SocketAddr {
-        socket(spec.src.is_ipv6(), self.server.0, self.server.1)
-    }
-
-    fn local(&self, spec: &Spec) -> Option<SocketAddr> {
-        self.local.map(|(ip, port)| socket(spec.src.is_ipv6(), ip, port))
-    }
-
-    /// For a session whose client packets look like `spec`.
-    fn rewrite(&self, spec: &Spec, direction: Direction) -> AnyRewrite {
-        AnyRewrite::from_roles(
-            direction,
-            ClientAddr(spec.src),
-            VirtualAddr(spec.dst),
-            self.local(spec).map(LocalAddress),
-            RealAddr(self.server(spec)),
-            self.seq,
-        )
-        .unwrap()
-        .decrement_ttl(self.hop)
-    }
-
-    /// The slow twin: other numbers in the description.
-    fn moved(&self, spec: &Spec, list: &[Opt], shift: SeqShift) -> Spec {
-        let mut spec = spec.clone();
-        spec.seq = spec.seq.wrapping_add(shift.seq_add);
-        if spec.flags & ACK != 0 && spec.proto == L4Proto::Tcp {
-            spec.ack = spec.ack.wrapping_add(shift.ack_add);
-            let pad = spec.options.last().copied().filter(|&b| b == 0).unwrap_or(1);
-            let moved: Vec<Opt> = list.iter().map(|o| o.shifted(shift.ack_add)).collect();
-            spec.options = encode(&moved, pad);
-        }
-        spec.ttl -= u8::from(self.hop);
-        spec
-    }
-}
+use support::other::{Other, others};
+use support::{ACK, Spec, ends_v4, specs};
 
 fn slow_header_sum_is_right(frame: &[u8], spec: &Spec) -> bool {
     let ip = ipv4::Ipv4Packet::new(&frame[spec.l3()..spec.l4()]).unwrap();
@@ -301,7 +244,7 @@ fn the_other_family_and_other_protocols_are_refused_and_the_frame_stays() {
 
     let spec = tcp_v4();
     let mut frame = spec.build();
-    for transport in [Transport::Icmp { kind: 8, code: 0 }, Transport::Other(47)] {
+    for transport in [Transport::Icmp { kind: 3, code: 0 }, Transport::Other(47)] {
         let headers = Headers { transport, ..spec.parsed() };
         let result = some_rewrite().apply(&mut frame, &headers, L4Csum::Good);
         assert_eq!((result, &frame), (Err(RewriteError::Unsupported), &spec.build()));

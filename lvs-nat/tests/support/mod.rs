@@ -1,6 +1,9 @@
 //! Packets described by their fields, built the slow and obvious way, with checksums by pnet_packet.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod icmp;
+pub(crate) mod other;
+
 use core::net::SocketAddr;
 use lvs_core::addr::Family;
 use lvs_core::flow::{L4Proto, WireTuple};
