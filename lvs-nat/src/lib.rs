@@ -12,6 +12,7 @@
 //! | [`direct`] | DR: time to live |
 //! | [`tunnel`] | TUN: a header in front, IP in IP, GRE or GUE, over either family |
 //! | [`icmp`] | errors translated with what they quote, errors made, echo as a flow |
+//! | [`segment`] | cutting a segment train |
 //! | [`seq`] | comparing sequence numbers; moving a segment with its SACK edges |
 //! | [`options`] | lowering the MSS, dropping the timestamps of a SYN |
 //! | [`toa`] | the client address option: encode, insert, strip, decode |
@@ -78,6 +79,7 @@ pub mod isn;
 pub mod macs;
 pub mod options;
 pub mod rewrite;
+pub mod segment;
 pub mod seq;
 pub mod toa;
 pub mod tunnel;
