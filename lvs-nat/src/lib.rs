@@ -12,6 +12,7 @@
 //! | [`direct`] | DR: time to live |
 //! | [`tunnel`] | TUN: a header in front, IP in IP, GRE or GUE, over either family |
 //! | [`icmp`] | errors translated with what they quote, errors made, echo as a flow |
+//! | [`fragment`] | where datagrams in pieces go; cutting a packet |
 //! | [`segment`] | cutting a segment train |
 //! | [`seq`] | comparing sequence numbers; moving a segment with its SACK edges |
 //! | [`options`] | lowering the MSS, dropping the timestamps of a SYN |
@@ -74,6 +75,7 @@ pub mod direct;
 pub mod ends;
 mod error;
 mod fields;
+pub mod fragment;
 pub mod icmp;
 pub mod isn;
 pub mod macs;
