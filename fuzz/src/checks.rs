@@ -27,7 +27,8 @@ pub struct Departure {
 
 /// Verdicts other than drops.
 fn kept(counters: &Counters) -> u64 {
-    counters.forwarded + counters.answered + counters.released + counters.learned + counters.waiting
+    let Counters { forwarded, answered, released, learned, waiting, handed_over, .. } = counters;
+    forwarded + answered + released + learned + waiting + handed_over
 }
 
 impl Arrival {
@@ -51,6 +52,7 @@ impl Arrival {
             Verdict::Release => rose(|c| c.released),
             Verdict::Absorb(Absorbed::NeighbourLearned) => rose(|c| c.learned),
             Verdict::Absorb(Absorbed::WaitsForNeighbour) => rose(|c| c.waiting),
+            Verdict::Absorb(Absorbed::HandedOver) => rose(|c| c.handed_over),
             Verdict::Drop(reason) => {
                 let count = after.dropped(reason) - before.dropped(reason);
                 // A question of the director's own may have been refused for the same reason.

@@ -49,6 +49,10 @@ pub struct Counters {
     pub waiting: u64,
     /// Packets that waited and have left.
     pub resumed: u64,
+    /// Packets that another worker owns and got.
+    pub handed_over: u64,
+    /// Packets that other workers handed over; they count as received once more.
+    pub taken_over: u64,
     /// Packets made by the director itself (ARP requests, probes).
     pub originated: u64,
     /// Sessions opened.
@@ -80,6 +84,8 @@ impl Default for Counters {
             learned: 0,
             waiting: 0,
             resumed: 0,
+            handed_over: 0,
+            taken_over: 0,
             originated: 0,
             sessions_opened: 0,
             sessions_expired: 0,
@@ -103,6 +109,7 @@ impl Counters {
             Verdict::Release => bump(&mut self.released),
             Verdict::Absorb(Absorbed::NeighbourLearned) => bump(&mut self.learned),
             Verdict::Absorb(Absorbed::WaitsForNeighbour) => bump(&mut self.waiting),
+            Verdict::Absorb(Absorbed::HandedOver) => bump(&mut self.handed_over),
             Verdict::Drop(reason) => self.drop_one(reason),
         }
     }
@@ -112,6 +119,35 @@ impl Counters {
     pub fn drop_one(&mut self, reason: DropReason) {
         if let Some(count) = self.drops.get_mut(reason.index()) {
             bump(count);
+        }
+    }
+
+    /// Adds the counters of another worker.
+    pub fn fold(&mut self, other: &Self) {
+        let own = [
+            (&mut self.received.packets, other.received.packets),
+            (&mut self.received.bytes, other.received.bytes),
+            (&mut self.forwarded, other.forwarded),
+            (&mut self.answered, other.answered),
+            (&mut self.released, other.released),
+            (&mut self.learned, other.learned),
+            (&mut self.waiting, other.waiting),
+            (&mut self.resumed, other.resumed),
+            (&mut self.handed_over, other.handed_over),
+            (&mut self.taken_over, other.taken_over),
+            (&mut self.originated, other.originated),
+            (&mut self.sessions_opened, other.sessions_opened),
+            (&mut self.sessions_expired, other.sessions_expired),
+            (&mut self.sessions_reused, other.sessions_reused),
+            (&mut self.toa_inserted, other.toa_inserted),
+            (&mut self.toa_compacted, other.toa_compacted),
+            (&mut self.toa_stripped, other.toa_stripped),
+            (&mut self.toa_no_room, other.toa_no_room),
+            (&mut self.csum_completed, other.csum_completed),
+        ];
+        let drops = self.drops.iter_mut().zip(other.drops);
+        for (sum, more) in own.into_iter().chain(drops) {
+            *sum = sum.wrapping_add(more);
         }
     }
 
@@ -150,7 +186,7 @@ impl fmt::Debug for Counters {
 impl Counters {
     /// Every counter but `received` and the drops, by its stable name.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, u64); 15] {
+    pub const fn named(&self) -> [(&'static str, u64); 17] {
         [
             ("forwarded", self.forwarded),
             ("answered", self.answered),
@@ -158,6 +194,8 @@ impl Counters {
             ("learned", self.learned),
             ("waiting", self.waiting),
             ("resumed", self.resumed),
+            ("handed_over", self.handed_over),
+            ("taken_over", self.taken_over),
             ("originated", self.originated),
             ("sessions_opened", self.sessions_opened),
             ("sessions_expired", self.sessions_expired),
@@ -173,4 +211,73 @@ impl Counters {
 
 const fn bump(count: &mut u64) {
     *count = count.wrapping_add(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::format;
+
+    /// Every counter has a value of its own, so that one that is left out or swapped is seen.
+    #[test]
+    fn folding_adds_every_counter() {
+        let mut one = Counters::default();
+        one.received.add(100);
+        for (number, reason) in (1u32..).zip(DropReason::ALL) {
+            (0..number).for_each(|_| one.drop_one(*reason));
+        }
+        let Counters {
+            received: _,
+            forwarded,
+            answered,
+            released,
+            learned,
+            waiting,
+            resumed,
+            handed_over,
+            taken_over,
+            originated,
+            sessions_opened,
+            sessions_expired,
+            sessions_reused,
+            toa_inserted,
+            toa_compacted,
+            toa_stripped,
+            toa_no_room,
+            csum_completed,
+            drops: _,
+        } = &mut one;
+        let all = [
+            forwarded,
+            answered,
+            released,
+            learned,
+            waiting,
+            resumed,
+            handed_over,
+            taken_over,
+            originated,
+            sessions_opened,
+            sessions_expired,
+            sessions_reused,
+            toa_inserted,
+            toa_compacted,
+            toa_stripped,
+            toa_no_room,
+            csum_completed,
+        ];
+        for (value, counter) in (1000..).zip(all) {
+            *counter = value;
+        }
+        let mut folded = Counters::default();
+        folded.fold(&one);
+        assert_eq!(folded, one);
+        folded.fold(&one);
+        for ((name, twice), (_, once)) in folded.named().into_iter().zip(one.named()) {
+            assert_eq!(twice, 2 * once, "{name}");
+        }
+        assert_eq!(folded.dropped_total(), 2 * one.dropped_total());
+        assert_eq!((folded.received.packets, folded.received.bytes), (2, 200));
+        assert!(format!("{folded:?}").contains("handed_over"));
+    }
 }

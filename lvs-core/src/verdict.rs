@@ -31,6 +31,8 @@ pub enum Absorbed {
     NeighbourLearned,
     /// It waits, as a copy, until the next hop's address is known.
     WaitsForNeighbour,
+    /// Another worker owns it and got a copy.
+    HandedOver,
 }
 
 macro_rules! drop_reasons {
@@ -105,6 +107,8 @@ drop_reasons! {
     ServerGone = "server_gone", "The session's server was removed.", "The server left the configuration.";
     NullSegment = "null_segment", "A TCP segment without SYN, ACK, FIN and RST.", "A scanner; the session is left alone.";
     BadFlags = "bad_flags", "A TCP segment with contradictory flags (SYN with FIN or RST).", "A scanner.";
+    HandOverFull = "hand_over_full", "The ring to the worker that owns the packet is full, or the packet does not fit it.", "Replies, ICMP errors or fragments reach a wrong worker faster than it hands them on; see whether the device hashes ports.";
+    HandOverLoop = "hand_over_loop", "The packet has been handed from worker to worker and still found no owner.", "Workers disagree about the receive hash or their number; restart them together.";
     ArpForOther = "arp_for_other", "An ARP or neighbour message about an address that is not the director's.", "Normal on any Ethernet.";
 }
 

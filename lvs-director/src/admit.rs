@@ -63,8 +63,11 @@ impl<P: PortPlan> Director<'_, P> {
         }
         let role = self.snapshot().role(&dst);
         if packet.headers.fragment != Fragment::No {
-            let host = role.own.is_some() && !role.virt;
-            return if host { Verdict::Release.into() } else { DropReason::Fragment.into() };
+            if role.own.is_some() && !role.virt {
+                return Verdict::Release.into();
+            }
+            let elsewhere = self.elsewhere(&packet, role);
+            return elsewhere.unwrap_or_else(|| DropReason::Fragment.into());
         }
         if packet.buf.l4_csum() == L4Csum::Bad {
             return DropReason::BadL4Checksum.into();
@@ -76,6 +79,9 @@ impl<P: PortPlan> Director<'_, P> {
             if let Some(candidate) = self.store.lookup_one(&probe) {
                 return self.carry(now, lane, packet, &tuple, candidate, out);
             }
+        }
+        if let Some(handed) = self.elsewhere(&packet, role) {
+            return handed;
         }
         self.miss(now, lane, packet, role, out)
     }

@@ -212,8 +212,24 @@ impl<P: PortPlan> Director<'_, P> {
         }
     }
 
-    /// Takes over a neighbour's address if it is a known next hop, and sends what has waited for it.
+    /// Takes over a neighbour's address if it is a known next hop, and sends what has waited for it; tells
+    /// the other workers, which may wait for the same neighbour.
     fn learn<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        hop: NextHop,
+        mac: MacAddr,
+        out: &mut Outputs<L::Buf>,
+    ) -> bool {
+        if mac.is_host() && self.peers.is_some() && self.snapshot().route(hop.via) == Some(hop) {
+            self.tell_peers(hop, mac);
+        }
+        self.learn_quietly(now, lane, hop, mac, out)
+    }
+
+    /// The same without telling anybody.
+    pub(crate) fn learn_quietly<L: Lane>(
         &mut self,
         now: Time,
         lane: &mut L,

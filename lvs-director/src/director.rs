@@ -3,6 +3,7 @@
 use crate::generation::Generation;
 use crate::neighbour::{HopInfo, Neighbours, Poll};
 use crate::outputs::Outputs;
+use crate::workers::Peers;
 use core::fmt;
 use lvs_core::addr::MacAddr;
 use lvs_core::counters::Counters;
@@ -85,6 +86,9 @@ pub struct Director<'m, P = Whole> {
     pub(crate) events: EventRing<EVENTS>,
     pub(crate) isn_key: [u64; 2],
     pub(crate) short_way: u64,
+    pub(crate) peers: Option<Peers>,
+    /// How often the packet at hand was handed over from worker to worker.
+    pub(crate) passes: u8,
     reroute: Option<Cursor>,
 }
 
@@ -100,6 +104,8 @@ impl<'m, P: PortPlan> Director<'m, P> {
             events: EventRing::default(),
             isn_key: config.isn_key,
             short_way: 0,
+            peers: None,
+            passes: 0,
             reroute: None,
         };
         director.settle();

@@ -9,6 +9,7 @@
 //!
 //! One stage is one file, in the order a packet meets them: `admit`, `answer` (ARP, neighbour discovery,
 //! echo), `open` (classify, schedule, open), `carry` (packets of a session), `client_addr` (TOA), `emit`.
+//! `workers` hands over what belongs to another worker.
 //! `fast` goes before them: ordinary segments of established IPv4 sessions take a short way, a burst at a time.
 //!
 //! The caller owns the loop, the lane, the buffers and the time; the project's README has a complete
@@ -62,8 +63,10 @@ mod generation;
 mod neighbour;
 mod open;
 mod outputs;
+mod workers;
 
 pub use director::{Director, DirectorConfig, Report};
 pub use generation::{Generation, ServerCount};
 pub use neighbour::{HopInfo, HopState};
 pub use outputs::{MAX_PORTS, Outputs};
+pub use workers::{Peers, RingSize};

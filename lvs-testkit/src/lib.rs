@@ -14,6 +14,7 @@
 //! | [`contract`] | the promises of a lane and its packets as a test, for writers of back ends |
 //! | [`model`] | a naive director to compare a real one with |
 //! | [`net`] | simulated network: smoltcp hosts, switches with seeded faults and VLANs, a virtual clock |
+//! | [`workers`] | several workers that are one balancer, over a device with several queues |
 //! | [`pcap`] | capture files for goldens and replay |
 //! | [`traffic`] | traffic in bulk: millions of sessions, attacks, mixed sizes |
 //!
@@ -88,3 +89,4 @@ pub mod oracle;
 pub mod pcap;
 pub mod strategies;
 pub mod traffic;
+pub mod workers;

@@ -133,8 +133,16 @@ const RULES: &[Rule] = &[
 const PROGRAMS: &[&str] = &["lvsd", "xtask", "lvs-benches"];
 
 /// What tests of a library may use besides what the library itself may: oracles and generators.
-const TEST_TOOLS: &[&str] =
-    &["proptest", "smoltcp", "pnet_packet", "hashbrown", "siphasher", "pcap-file", "serde_json"];
+const TEST_TOOLS: &[&str] = &[
+    "proptest",
+    "loom",
+    "smoltcp",
+    "pnet_packet",
+    "hashbrown",
+    "siphasher",
+    "pcap-file",
+    "serde_json",
+];
 
 impl Edges {
     fn allows(&self, name: &str) -> bool {

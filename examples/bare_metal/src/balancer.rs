@@ -39,6 +39,7 @@ impl Balancer {
                 self.director.process(self.now, &mut lane, port, &mut burst, &mut self.out);
             }
         }
+        self.director.take_over(self.now, &mut lane, 256, &mut self.out).hash(&mut seen);
         self.director.expire(self.now, 256).hash(&mut seen);
         self.director.tick(self.now, &mut lane, &mut self.out);
         self.out.flush(&mut lane);

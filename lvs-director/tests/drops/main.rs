@@ -299,6 +299,8 @@ const NOT_YET: &[(DropReason, &str)] = &[
         DropReason::ServerGone,
         "a removed server keeps its sessions until they end; nothing kills them",
     ),
+    (DropReason::HandOverFull, "one worker hands nothing over; shown in tests/workers"),
+    (DropReason::HandOverLoop, "one worker hands nothing over; shown in tests/workers"),
 ];
 
 #[test]

@@ -101,6 +101,7 @@ pub fn every_packet_is_counted_once(counters: &Counters) {
         + counters.released
         + counters.learned
         + counters.waiting
+        + counters.handed_over
         + counters.dropped_total();
     let in_vain = counters.waiting - counters.resumed;
     assert_eq!(counters.received.packets, verdicts - in_vain, "{counters:#?}");

@@ -155,6 +155,7 @@ impl Model {
             Verdict::Release => "released",
             Verdict::Absorb(Absorbed::NeighbourLearned) => "learned",
             Verdict::Absorb(Absorbed::WaitsForNeighbour) => "waiting",
+            Verdict::Absorb(Absorbed::HandedOver) => "handed_over",
             Verdict::Drop(reason) => reason.id(),
         });
         outcome.sent = core::mem::take(&mut self.sent);

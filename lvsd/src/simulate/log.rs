@@ -100,6 +100,7 @@ pub(super) const fn word(verdict: Verdict) -> &'static str {
         Verdict::Release => "release",
         Verdict::Absorb(Absorbed::NeighbourLearned) => "learned",
         Verdict::Absorb(Absorbed::WaitsForNeighbour) => "waiting",
+        Verdict::Absorb(Absorbed::HandedOver) => "handed_over",
         Verdict::Drop(_) => "drop",
     }
 }

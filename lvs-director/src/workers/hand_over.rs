@@ -1,0 +1,160 @@
+//! Handing packets over to the worker that owns them, and taking over what others hand here.
+
+use super::Peers;
+use super::peers::{Arrived, News, Parcel};
+use super::quoted::quoted_tuple;
+use crate::admit::Packet;
+use crate::director::{Director, Report};
+use crate::outputs::Outputs;
+use lvs_core::addr::MacAddr;
+use lvs_core::id::WorkerId;
+use lvs_core::io::{Lane, PacketBuf};
+use lvs_core::plan::{PortPlan, fragment_owner};
+use lvs_core::snapshot::{NextHop, Role};
+use lvs_core::time::Time;
+use lvs_core::verdict::{Absorbed, DropReason, Verdict};
+use lvs_core::wire::{Fragment, Transport};
+
+/// How often a packet may be handed over: to who keeps its datagram together, and to who owns its session.
+const MOST_PASSES: u8 = 2;
+
+impl<P: PortPlan> Director<'_, P> {
+    /// Makes this director one of several. Its port plan must be that of the same worker.
+    pub fn connect(&mut self, peers: Peers) {
+        self.peers = Some(peers);
+    }
+
+    /// The rings to and from the other workers, when there are any.
+    #[must_use]
+    pub const fn peers(&self) -> Option<&Peers> {
+        self.peers.as_ref()
+    }
+
+    /// The same, to ask which workers have been written to.
+    pub const fn peers_mut(&mut self) -> Option<&mut Peers> {
+        self.peers.as_mut()
+    }
+
+    /// Takes packets and news of neighbours from other workers, at most `budget` of them, and returns how
+    /// many. To be called once per round.
+    pub fn take_over<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        budget: usize,
+        out: &mut Outputs<L::Buf>,
+    ) -> usize {
+        for taken in 0..budget {
+            match self.peers.as_mut().and_then(Peers::next) {
+                None => return taken,
+                Some(Arrived::News(News { hop, mac })) => {
+                    self.learn_quietly(now, lane, hop, mac, out);
+                }
+                Some(Arrived::Packet(parcel, len)) => self.take_one(now, lane, parcel, len, out),
+            }
+        }
+        budget
+    }
+
+    fn take_one<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        parcel: Parcel,
+        len: usize,
+        out: &mut Outputs<L::Buf>,
+    ) {
+        let Some(peers) = self.peers.as_mut() else { return };
+        let count = &mut self.counters.taken_over;
+        *count = count.wrapping_add(1);
+        let Some(mut buf) = lane.alloc(len) else {
+            peers.fetch(len, &mut []);
+            self.counters.received.add(len as u64);
+            self.counters.count(Verdict::Drop(DropReason::NoBuffer));
+            return;
+        };
+        peers.fetch(len, buf.data_mut());
+        parcel.apply(&mut buf);
+        self.passes = parcel.passes;
+        self.process_one(now, lane, parcel.port, buf, out);
+        self.passes = 0;
+    }
+
+    /// The fate of a packet that another worker owns; `None` when it is this one's, nobody's, or there is
+    /// no other.
+    pub(crate) fn elsewhere<B: PacketBuf>(
+        &mut self,
+        packet: &Packet<B>,
+        role: Role,
+    ) -> Option<Report> {
+        let me = self.peers.as_ref()?.me();
+        let owner = self.owner(packet, role).filter(|owner| *owner != me)?;
+        Some(self.hand_over(owner, packet))
+    }
+
+    /// Who owns a packet without a session here. Only replies, errors and fragments can be on a wrong
+    /// worker: every other packet is the receiver's.
+    fn owner<B: PacketBuf>(&self, packet: &Packet<B>, role: Role) -> Option<WorkerId> {
+        let headers = &packet.headers;
+        let plan = self.store.plan();
+        if headers.fragment != Fragment::No {
+            // Its second pass would be to the session's owner.
+            return if self.passes == 0 { self.keeper(packet) } else { None };
+        }
+        if let Transport::Icmp { .. } = headers.transport {
+            let quoted = quoted_tuple(packet.buf.data(), headers)?;
+            return if role.local.is_some() {
+                plan.owner_of_quoted(&quoted)
+            } else if role.virt {
+                plan.arrival_of(&quoted.reverse())
+            } else {
+                None
+            };
+        }
+        headers.tuple.filter(|_| role.local.is_some()).and_then(|tuple| plan.owner_of(&tuple))
+    }
+
+    /// The worker that keeps the fragments of a datagram together.
+    fn keeper<B: PacketBuf>(&self, packet: &Packet<B>) -> Option<WorkerId> {
+        let (data, headers) = (packet.buf.data(), &packet.headers);
+        let (src, dst) = headers.addresses(data)?;
+        let protocol = match headers.transport {
+            Transport::Tcp { .. } => 6,
+            Transport::Udp => 17,
+            Transport::Icmp { .. } => {
+                if dst.is_ipv6() {
+                    58
+                } else {
+                    1
+                }
+            }
+            Transport::Other(protocol) => protocol,
+        };
+        let workers = self.peers.as_ref()?.workers();
+        Some(fragment_owner(src, dst, protocol, headers.fragment_id(data)?, workers))
+    }
+
+    #[cold]
+    fn hand_over<B: PacketBuf>(&mut self, to: WorkerId, packet: &Packet<B>) -> Report {
+        let data = packet.buf.data();
+        if self.passes >= MOST_PASSES {
+            return DropReason::HandOverLoop.into();
+        }
+        let passes = self.passes.wrapping_add(1);
+        let parcel = Parcel::of(packet.port, passes, &packet.buf, &packet.headers);
+        let whole = packet.buf.total_len() == data.len();
+        let sent = whole && self.peers.as_mut().is_some_and(|peers| peers.send(to, &parcel, data));
+        if sent {
+            Verdict::Absorb(Absorbed::HandedOver).into()
+        } else {
+            DropReason::HandOverFull.into()
+        }
+    }
+
+    /// Tells the other workers what a neighbour has told this one.
+    pub(crate) fn tell_peers(&mut self, hop: NextHop, mac: MacAddr) {
+        if let Some(peers) = &mut self.peers {
+            peers.tell(&News { hop, mac });
+        }
+    }
+}

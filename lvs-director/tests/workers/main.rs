@@ -1,0 +1,6 @@
+//! Several workers are one balancer, whatever the device does with replies (INV-17).
+
+mod steering;
+mod strays;
+mod turns;
+mod world;
