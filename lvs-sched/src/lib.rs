@@ -21,9 +21,9 @@
 //! `sh` and `mh` have variants that hash the port too, or fall back to another server.
 //!
 //! Orders are those of Linux IPVS for servers listed in the order of configuration (the kernel itself
-//! walks the newest server first). Workers choose independently; worker 0 of 1 starts at the first
-//! server, and of N workers each starts an N-th further, so that few connections do not all meet the
-//! first server.
+//! walks the newest server first), compared with recordings of it. Workers choose independently;
+//! worker 0 of 1 starts where the kernel does, and of N workers each starts an N-th further, so that
+//! few connections do not all meet the first server.
 //!
 //! ```
 //! use lvs_core::addr::RealAddr;

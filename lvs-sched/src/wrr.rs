@@ -3,7 +3,8 @@
 //! Order of Linux `net/netfilter/ipvs/ip_vs_wrr.c`. With step = the greatest common divisor of the
 //! weights, a cycle is a series of passes over the list; the first pass asks for the highest weight,
 //! each further one for a step less, the last for any weight above 0, and a pass picks every server that
-//! weighs enough. Weights 4, 3, 2 give A, A B, A B C, A B C.
+//! weighs enough. Weights 4, 3, 2 give A, A B, A B C, A B C. A new service starts with the last pass: everybody
+//! once.
 //!
 //! Passes between two weights that occur are equal, so the cycle is stored as one member list per
 //! distinct weight: a pick is one step in a list, whatever the weights. Where that would take too much
@@ -121,10 +122,9 @@ impl WeightedRoundRobin {
         self.entries.shrink_to_fit();
     }
 
-    /// The worker's own share of the cycle from its start.
+    /// The worker's own share of the cycle from its last pass, which is where the kernel starts: it
+    /// gets servers one by one, and of a single one every pass is the last.
     fn start_in_phase(&mut self) {
-        self.asked = self.top;
-        (self.run, self.next) = (0, 0);
         let passes = |from: u32, to: u32| u64::from(from.saturating_sub(to) / self.step.max(1));
         let mut highest = self.top;
         let mut picks = Vec::new();
@@ -133,7 +133,10 @@ impl WeightedRoundRobin {
             picks.push((highest, count.saturating_mul(run.len as u64), run.len as u64));
             highest = run.lowest.saturating_sub(self.step);
         }
-        let mut ahead = start::offset(self.args, picks.iter().map(|(_, picks, _)| picks).sum());
+        let cycle = picks.iter().map(|(_, picks, _)| picks).sum::<u64>();
+        let last_pass = picks.last().map_or(0, |(_, _, len)| cycle.saturating_sub(*len));
+        let ahead = last_pass.saturating_add(start::offset(self.args, cycle));
+        let mut ahead = ahead.checked_rem(cycle).unwrap_or(0);
         for (run, (highest, picks, len)) in picks.into_iter().enumerate() {
             if ahead < picks {
                 let pass = u32::try_from(ahead.checked_div(len).unwrap_or(0)).unwrap_or(0);
@@ -144,6 +147,7 @@ impl WeightedRoundRobin {
             }
             ahead = ahead.saturating_sub(picks);
         }
+        (self.asked, self.run) = (self.top.min(1), 0);
         self.next = start::index(self.args, self.known.len());
     }
 

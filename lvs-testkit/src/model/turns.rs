@@ -36,8 +36,8 @@ impl Turns {
     }
 }
 
-/// Passes over the list, each asking for one greatest common divisor less than the pass before: Linux
-/// `net/netfilter/ipvs/ip_vs_wrr.c`.
+/// Passes over the list, each asking for one greatest common divisor less than the pass before, from the
+/// least demanding one on: Linux `net/netfilter/ipvs/ip_vs_wrr.c`.
 fn weighted(weights: &[u32]) -> Vec<usize> {
     let gcd = |mut a: u32, mut b: u32| {
         while b > 0 {
@@ -47,6 +47,10 @@ fn weighted(weights: &[u32]) -> Vec<usize> {
     };
     let step = weights.iter().copied().fold(0, gcd).max(1);
     let highest = weights.iter().copied().max().unwrap_or(0);
-    let passes = (1..=highest).rev().step_by(step as usize);
-    passes.flat_map(|asked| (0..weights.len()).filter(move |at| weights[*at] >= asked)).collect()
+    let mut passes: Vec<u32> = (1..=highest).rev().step_by(step as usize).collect();
+    if !passes.is_empty() {
+        passes.rotate_right(1);
+    }
+    let members = |asked| (0..weights.len()).filter(move |at| weights[*at] >= asked);
+    passes.into_iter().flat_map(members).collect()
 }
