@@ -173,6 +173,16 @@ fn spec<A: Ip>(plan: &Plan, net: &Network<A>) -> SnapshotSpec {
     }
 }
 
+/// The configuration of a world.
+///
+/// # Errors
+/// The configuration contradicts itself.
+pub fn generation<A: Ip>(plan: &Plan, net: &Network<A>) -> Result<Generation, String> {
+    let snapshot = spec(plan, net).build(None).map_err(|error| error.to_string())?;
+    let args = SchedulerArgs { worker: WorkerId(0), workers: 1 };
+    Ok(Generation::new(Arc::new(snapshot), args))
+}
+
 /// Which packets a pass consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -252,6 +262,8 @@ pub struct World<'m, A> {
     pub flows: Vec<Flow<A>>,
     /// Time, which passes only while something is measured.
     pub now: Time,
+    /// Whether time stands still even then: for counting instructions.
+    pub frozen: bool,
 }
 
 impl<'m, A: Ip> World<'m, A> {
@@ -262,9 +274,7 @@ impl<'m, A: Ip> World<'m, A> {
     pub fn new(plan: &Plan, net: Network<A>, memory: &'m mut Region) -> Result<Self, String> {
         let config = plan.store(A::HEADER == 40);
         let store = SessionStore::new(config, plan.port_plan(), memory.as_mut_slice());
-        let snapshot = spec(plan, &net).build(None).map_err(|error| error.to_string())?;
-        let args = SchedulerArgs { worker: WorkerId(0), workers: 1 };
-        let generation = Generation::new(Arc::new(snapshot), args);
+        let generation = generation(plan, &net)?;
         let secrets = DirectorConfig { isn_key: [1, 2], ..DirectorConfig::default() };
         let store = store.map_err(|error| error.to_string())?;
         let mut world = Self {
@@ -274,6 +284,7 @@ impl<'m, A: Ip> World<'m, A> {
             net,
             flows: Vec::with_capacity(plan.sessions),
             now: Time(1 << 40),
+            frozen: false,
         };
         for number in 0..plan.sessions {
             let flow = world.establish(number as u64)?;
@@ -318,7 +329,8 @@ impl<'m, A: Ip> World<'m, A> {
         let mut burst = Burst::new();
         let start = monotonic_ns();
         loop {
-            let now = Time(self.now.0 + (monotonic_ns() - start));
+            let passed = if self.frozen { 0 } else { monotonic_ns() - start };
+            let now = Time(self.now.0 + passed);
             let mut received = 0;
             for port in PORTS {
                 received += self.lane.rx_burst(port, &mut burst).unwrap_or(0);

@@ -3,7 +3,9 @@
 //! `bench [--quick] [--json FILE] [--only PART]`. It ends with 0 however fast it was; a packet that comes
 //! out wrong ends it with an error.
 
-use lvs_benches::suite::{Effort, Report, established};
+use lvs_benches::suite::{
+    Effort, Report, established, opening, picks, rewrite, store, strain, variants, workers,
+};
 use lvs_benches::{cpu, huge::HugeAlloc, table};
 use std::process::ExitCode;
 
@@ -29,6 +31,8 @@ fn run() -> Result<(), String> {
     let only = after("--only").unwrap_or_default();
     let wanted = |part: &str| only.is_empty() || part.contains(&only);
     let mut conditions = cpu::conditions();
+    // Asked before this thread is pinned: afterwards it may use one.
+    let cores = cpu::cores();
     let core = after("--core").and_then(|core| core.parse().ok()).unwrap_or(0);
     let pinned = if cpu::pin(core) { format!("core {core}") } else { "no".to_owned() };
     conditions.push(("pinned", pinned));
@@ -42,6 +46,29 @@ fn run() -> Result<(), String> {
         if wanted(&part) && (sessions <= 1 << 20 || effort.full) {
             established::run(sessions, sessions <= 1 << 20, effort, &mut report)?;
         }
+    }
+    for (name, sessions) in [("64k", 1 << 16), ("1m", 1 << 20)] {
+        if wanted(&format!("variants/{name}")) && (sessions == 1 << 16 || effort.full) {
+            variants::run(sessions, effort, &mut report)?;
+        }
+        if wanted(&format!("new/{name}")) && (sessions == 1 << 16 || effort.full) {
+            opening::run(sessions, effort, &mut report)?;
+        }
+    }
+    if wanted("rewrite") {
+        rewrite::run(effort, &mut report)?;
+    }
+    if wanted("store") {
+        store::run(effort, &mut report)?;
+    }
+    if wanted("picks") {
+        picks::run(effort, &mut report);
+    }
+    if wanted("strain") {
+        strain::run(effort, &mut report)?;
+    }
+    if wanted("workers") && cores > 1 {
+        workers::run(if effort.full { 1 << 20 } else { 1 << 16 }, effort, &mut report)?;
     }
     if let Some(file) = after("--json") {
         let mode = if quick { "quick" } else { "full" };

@@ -12,8 +12,10 @@
 //! | [`cuckoo`] | the shape of DPDK's rte_hash: buckets of eight 16-bit signatures, keys in a store of their own, batched with prefetch |
 //! | [`rewrites`] | one header rewrite by smoltcp, pnet_packet and etherparse |
 
+pub mod cuckoo;
 pub mod dpvs;
 pub mod naive;
+pub mod rewrites;
 
 use crate::floor::translate::{Pair, Session};
 use lvs_testkit::traffic::{Ends, Flow, Network};

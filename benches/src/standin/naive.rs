@@ -4,11 +4,14 @@
 //! attacker), both tuples of each session in it; sessions lie in a vector in huge pages. No prefetch:
 //! a map gives no hold for one.
 
-use super::{Counts, Hops, Key, arm_of, key_of, keys, session_of};
-use crate::floor::translate::{HEADERS, Own, Session, inspect, rewrite};
+use super::{Counts, Hops, Key, arm_of, key, key_of, keys, session_of};
+use crate::floor::translate::{HEADERS, Own, Pair, Session, inspect, rewrite};
+use crate::world::SERVERS;
 use hashbrown::HashMap;
+use lvs_core::checksum::{Delta, Sum};
 use lvs_core::io::PacketBuf;
-use lvs_testkit::traffic::{Flow, Network};
+use lvs_core::siphash::SipHash13;
+use lvs_testkit::traffic::{Ends, Flow, Network};
 
 /// The director.
 pub struct Naive {
@@ -16,6 +19,12 @@ pub struct Naive {
     sessions: Vec<Session>,
     hops: Hops,
     own: [Own; 2],
+    /// The servers of each service.
+    services: HashMap<(u32, u16), Vec<(u32, u16)>>,
+    turn: usize,
+    /// Local addresses and ports that nobody has.
+    free: Vec<(u32, u16)>,
+    secret: SipHash13,
     /// What it counted.
     pub counts: Counts,
 }
@@ -33,7 +42,21 @@ impl Naive {
             sessions.push(session_of(flow, net));
         }
         let own = net.own.map(|mac| Own::new(mac.0));
-        Self { map, sessions, hops, own, counts: Counts::new() }
+        let servers = (0..u32::from(SERVERS)).map(|n| (0x0a01_000b + n, 8080)).collect();
+        Self {
+            map,
+            sessions,
+            hops,
+            own,
+            services: HashMap::from_iter([(net.service, servers)]),
+            turn: 0,
+            // Addresses that no established session has.
+            free: (0..spare)
+                .map(|n| (0x0a01_f000 + (n >> 15) as u32, 1025 + (n & 0x7fff) as u16))
+                .collect(),
+            secret: SipHash13::new(&[1, 2]),
+            counts: Counts::new(),
+        }
     }
 
     /// Forwards packets; gives how many it could.
@@ -61,4 +84,129 @@ impl Naive {
             rewrite::<false>(h, session, now, macs)
         }
     }
+}
+
+/// Bytes of a SYN with a maximum segment size and nothing else.
+const SYN_FRAME: usize = 58;
+/// Bytes of the option with the client's address.
+const TOA: usize = 8;
+
+impl Naive {
+    /// Sessions.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether there is no session.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// Forgets the newest sessions, so that `len` stay.
+    pub fn forget_to(&mut self, len: usize) {
+        while self.sessions.len() > len {
+            let Some(session) = self.sessions.pop() else { return };
+            for key in session_keys(&session) {
+                self.map.remove(&key);
+            }
+            let [_, _, ports] = session.outer.words();
+            let [local, _, _] = session.outer.words();
+            self.free.push((u32::from_be(local), u16::from_be(ports as u16)));
+        }
+    }
+
+    /// Opens a session for each SYN; gives how many.
+    #[inline(never)]
+    pub fn open_all<B: PacketBuf>(&mut self, packets: &mut [B], now: u32) -> usize {
+        packets.iter_mut().map(|packet| usize::from(self.open(packet, now).is_some())).sum()
+    }
+
+    /// The checks of a SYN, a look for an old session, the service, the next server, a local address and
+    /// port, a sequence number that nobody can guess, both keys, the client's address as a TCP option,
+    /// and the translated packet.
+    fn open<B: PacketBuf>(&mut self, packet: &mut B, now: u32) -> Option<()> {
+        let len = packet.total_len();
+        let h: &[u8; HEADERS] = packet.data().first_chunk()?;
+        // An ordinary segment but for SYN instead of ACK, and one word of options.
+        let mut like = *h;
+        (like[46], like[47]) = (like[46].wrapping_sub(0x10), like[47] ^ 0x12);
+        if !inspect(&like, len, self.own[arm_of(h)]) || len != SYN_FRAME {
+            return None;
+        }
+        let key = key_of(h);
+        if self.map.contains_key(&key) {
+            return None;
+        }
+        let word = |at: usize| u32::from_be_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]);
+        let port = |at: usize| u16::from_be_bytes([h[at], h[at + 1]]);
+        let (client, virt) = ((word(26), port(34)), (word(30), port(36)));
+        let servers = self.services.get(&virt)?;
+        self.turn = (self.turn + 1) % servers.len();
+        let number = self.turn as u16;
+        let server = *servers.get(self.turn)?;
+        let local = self.free.pop()?;
+        let isn = self.secret.words(&key) as u32;
+        let session = Session {
+            inner: Pair::new(client, virt),
+            outer: Pair::new(local, server),
+            seq_delta: isn.wrapping_sub(word(38)),
+            state: 1,
+            flags: 3,
+            hop_in: number + 1,
+            server_number: number,
+            ..Session::default()
+        }
+        .with_deltas();
+        let index = u32::try_from(self.sessions.len()).ok()? << 1;
+        for (side, key) in (0u32..).zip(session_keys(&session)) {
+            self.map.insert(key, index | side);
+        }
+        self.sessions.push(session);
+        self.counts.carried(number, 0, len - 14);
+        let session = self.sessions.last_mut()?;
+        let grown = packet.push_back(TOA).ok()?;
+        add_client_address(grown, client)?;
+        let h = grown.first_chunk_mut::<HEADERS>()?;
+        rewrite::<true>(h, session, now, self.hops.get(session.hop_in)).then_some(())
+    }
+}
+
+/// The tuples of both directions.
+fn session_keys(session: &Session) -> [Key; 2] {
+    let [client, virt, inner] = session.inner.words().map(u32::from_be);
+    let [local, server, outer] = session.outer.words().map(u32::from_be);
+    // Ports stand in a packet as source, destination: read as one number the source is on top.
+    let ports = |both: u32| ((both >> 16) as u16, both as u16);
+    let ((cport, vport), (lport, sport)) = (ports(inner), ports(outer));
+    [
+        key(&Ends { src: (client, cport), dst: (virt, vport) }),
+        key(&Ends { src: (server, sport), dst: (local, lport) }),
+    ]
+}
+
+/// Fills the last eight bytes with the option, and mends lengths and both checksums.
+fn add_client_address(frame: &mut [u8], client: (u32, u16)) -> Option<()> {
+    let at = frame.len().checked_sub(TOA)?;
+    let option = frame.get_mut(at..)?;
+    option[..2].copy_from_slice(&[254, TOA as u8]);
+    option[2..4].copy_from_slice(&client.1.to_be_bytes());
+    option[4..8].copy_from_slice(&client.0.to_be_bytes());
+    let added = Sum::ZERO.bytes(option);
+    let h = frame.first_chunk_mut::<HEADERS>()?;
+    let field = |h: &[u8; HEADERS], at: usize| u16::from_be_bytes([h[at], h[at + 1]]);
+    let old = field(h, 16);
+    let new = old + TOA as u16;
+    h[16..18].copy_from_slice(&new.to_be_bytes());
+    let ip = Delta::default().u16(old, new);
+    let sum = ip.apply(field(h, 24));
+    h[24..26].copy_from_slice(&sum.to_be_bytes());
+    let offset = field(h, 46);
+    h[46] += 0x20;
+    // Pseudo header length, data offset, and the option itself.
+    let tcp = ip.u16(offset, field(h, 46)).sum(Sum::ZERO, added);
+    let sum = tcp.apply(field(h, 50));
+    h[50..52].copy_from_slice(&sum.to_be_bytes());
+    Some(())
 }

@@ -1,8 +1,18 @@
 //! The measurements themselves, one file for each subject, each giving rows of the table.
 
 pub mod established;
+pub mod opening;
+pub mod picks;
+pub mod rewrite;
+pub mod store;
+pub mod strain;
+pub mod variants;
+pub mod workers;
 
+use crate::cpu::thread_ns;
 use crate::table::{Row, show};
+use crate::world::{Direction, PACKETS, Packets, World};
+use lvs_testkit::traffic::{Ip, Mix, Rng};
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -52,4 +62,27 @@ pub fn size_name(size: usize) -> String {
         n if n >= 1024 && n % 1024 == 0 => format!("{}k", n >> 10),
         n => n.to_string(),
     }
+}
+
+/// One figure of a director: nanoseconds a packet, over fresh packets of sessions drawn at random.
+///
+/// # Errors
+/// A packet that did not come out or, with `check`, came out wrong.
+pub fn pass<A: Ip>(
+    world: &mut World<'_, A>,
+    packets: &mut Packets,
+    what: (Direction, Mix),
+    rng: &mut Rng,
+    check: bool,
+) -> Result<f64, String> {
+    packets.fill(&world.net, &world.flows, what, rng);
+    world.load(packets);
+    let start = thread_ns();
+    world.run(false);
+    let spent = thread_ns() - start;
+    world.unload(packets)?;
+    if check {
+        packets.check()?;
+    }
+    Ok(spent as f64 / PACKETS as f64)
 }
