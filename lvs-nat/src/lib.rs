@@ -17,6 +17,9 @@
 //! | [`seq`] | comparing sequence numbers; moving a segment with its SACK edges |
 //! | [`options`] | lowering the MSS, dropping the timestamps of a SYN |
 //! | [`toa`] | the client address option: encode, insert, strip, decode |
+//! | [`edit`] | bytes inserted into a byte stream, with every number that counts bytes |
+//! | [`proxy`] | the PROXY protocol: encode, decode, what becomes of a client's own header |
+//! | [`crc32c`] | the checksum of SCTP, in full and by difference |
 //! | [`isn`] | initial sequence numbers toward the servers |
 //! | [`macs`] | Ethernet addresses |
 //!
@@ -71,15 +74,19 @@
 extern crate std;
 
 mod any;
+pub mod crc32c;
 pub mod direct;
+pub mod edit;
 pub mod ends;
 mod error;
 mod fields;
 pub mod fragment;
+mod grow;
 pub mod icmp;
 pub mod isn;
 pub mod macs;
 pub mod options;
+pub mod proxy;
 pub mod rewrite;
 pub mod segment;
 pub mod seq;

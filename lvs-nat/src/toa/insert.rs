@@ -2,10 +2,10 @@
 
 use super::ToaOption;
 use super::compact::{Compaction, compact};
-use crate::fields::{Ipv4Fixed, Ipv6Fixed, TCP_FIXED, TcpFixed};
+use crate::fields::{TCP_FIXED, TcpFixed};
+use crate::grow::{IpLength, fit, len_u32, resize};
 use crate::walk;
 use core::fmt;
-use lvs_core::addr::Family;
 use lvs_core::checksum::{Delta, Sum};
 use lvs_core::io::{Gso, L4Csum, PacketBuf};
 use lvs_core::wire::{Fragment, Headers, Transport, tcp};
@@ -186,12 +186,15 @@ fn splice<B: PacketBuf>(
 ) -> Result<Headers, ToaError> {
     let payload = old.payload.saturating_sub(cut).saturating_add(new.len());
     let end = payload.saturating_add(old.end.saturating_sub(old.payload));
-    let ip_len = IpLength::new(headers.family, old, end).ok_or(ToaError::TooBig)?;
+    let ip_len = IpLength::new(headers.family, old.l3, end).ok_or(ToaError::TooBig)?;
     let (Ok(payload16), Ok(end32)) = (u16::try_from(payload), u32::try_from(end)) else {
         return Err(ToaError::TooBig);
     };
     let gso = match buf.gso() {
-        Some(gso) => Some(fit(gso, payload.saturating_sub(old.l3), limits)?),
+        Some(gso) => {
+            let header_len = payload.saturating_sub(old.l3);
+            Some(fit(gso, header_len, limits.mtu).ok_or(ToaError::TooBig)?)
+        }
         None => None,
     };
     let csum = buf.l4_csum();
@@ -207,7 +210,8 @@ fn splice<B: PacketBuf>(
         options: Delta::ZERO.sum(Sum::ZERO.bytes(removed), Sum::ZERO.bytes(new)),
         csum,
     };
-    let data = resize(buf, old, payload)?;
+    let resized = resize(buf, old.options_at, cut, new.len());
+    let data = resized.map_err(|_| ToaError::NoHeadroom)?;
     if let Some(ip) = data.get_mut(old.l3..) {
         ip_len.write(ip);
     }
@@ -223,101 +227,6 @@ fn splice<B: PacketBuf>(
         buf.set_gso(gso, headers.payload);
     }
     Ok(headers)
-}
-
-fn len_u32(end: usize, start: usize) -> u32 {
-    u32::try_from(end.saturating_sub(start)).unwrap_or(u32::MAX)
-}
-
-/// The train with segments small enough for headers of `header_len` bytes, which
-/// [`Lengths::options_max`] has let through only with room for some payload.
-fn fit(gso: Gso, header_len: usize, limits: &Limits) -> Result<Gso, ToaError> {
-    let most = usize::from(limits.mtu).checked_sub(header_len);
-    let most = most.and_then(|most| u16::try_from(most).ok()).ok_or(ToaError::TooBig)?;
-    Ok(Gso { size: gso.size.min(most), ..gso })
-}
-
-/// Moves everything up to the options so that the payload, which stays, is at offset `payload`, and
-/// returns the packet's bytes. The bytes of the options are then undefined.
-fn resize<'a, B: PacketBuf>(
-    buf: &'a mut B,
-    old: &Lengths,
-    payload: usize,
-) -> Result<&'a mut [u8], ToaError> {
-    let front = old.options_at;
-    match payload.checked_sub(old.payload) {
-        Some(grown) => {
-            let data = buf.push_front(grown).map_err(|_| ToaError::NoHeadroom)?;
-            if let Some(moved) = data.get_mut(..front.saturating_add(grown)) {
-                move_to_front(moved, grown);
-            }
-            Ok(data)
-        }
-        None => {
-            let shrunk = old.payload.saturating_sub(payload);
-            if let Some(moved) = buf.data_mut().get_mut(..front.saturating_add(shrunk)) {
-                move_to_back(moved, shrunk);
-            }
-            // `data()` is known to be longer than all headers, so this cannot fail.
-            let _ = buf.pull_front(shrunk);
-            Ok(buf.data_mut())
-        }
-    }
-}
-
-/// Moves all but the first `by` bytes to the start.
-fn move_to_front(bytes: &mut [u8], by: usize) {
-    if by <= bytes.len() {
-        bytes.copy_within(by.., 0);
-    }
-}
-
-/// Moves all but the last `by` bytes to the end.
-fn move_to_back(bytes: &mut [u8], by: usize) {
-    if let Some(keep) = bytes.len().checked_sub(by) {
-        bytes.copy_within(..keep, by);
-    }
-}
-
-/// The length field of the IP header.
-enum IpLength {
-    V4(u16),
-    V6(u16),
-}
-
-impl IpLength {
-    /// `None` when the field cannot state it.
-    fn new(family: Family, old: &Lengths, end: usize) -> Option<Self> {
-        let total = end.checked_sub(old.l3)?;
-        match family {
-            Family::V4 => u16::try_from(total).ok().map(Self::V4),
-            Family::V6 => u16::try_from(total.checked_sub(40)?).ok().map(Self::V6),
-        }
-    }
-
-    /// Whether the fixed header is there.
-    fn fits(&self, data: &[u8], l3: usize) -> bool {
-        let len = match self {
-            Self::V4(_) => 20,
-            Self::V6(_) => 40,
-        };
-        data.get(l3..).is_some_and(|ip| ip.len() >= len)
-    }
-
-    fn write(&self, ip: &mut [u8]) {
-        match *self {
-            Self::V4(total) => {
-                let Ok((ip, _)) = Ipv4Fixed::mut_from_prefix(ip) else { return };
-                let delta = Delta::ZERO.u16(ip.total_len.get(), total);
-                ip.total_len.set(total);
-                ip.checksum.set(delta.apply(ip.checksum.get()));
-            }
-            Self::V6(payload) => {
-                let Ok((ip, _)) = Ipv6Fixed::mut_from_prefix(ip) else { return };
-                ip.payload_len.set(payload);
-            }
-        }
-    }
 }
 
 /// What becomes of the TCP header.
