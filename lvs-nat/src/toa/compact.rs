@@ -11,9 +11,9 @@ pub enum Compaction {
     #[default]
     Padding,
     /// Then take out options, first to last, until there is room: in a SYN all but one each of MSS,
-    /// window scale, SACK-permitted, timestamps, MPTCP and Fast Open cookie, elsewhere all but one
-    /// timestamp. SACK blocks may be lost, which costs retransmissions, and MPTCP signals, which
-    /// makes a connection fall back to plain TCP.
+    /// window scale, SACK-permitted, timestamps, MPTCP and Fast Open cookie, elsewhere all but
+    /// timestamps and everything of MPTCP, which a connection cannot lose without damage (RFC 8684
+    /// section 3.7). SACK blocks may be lost, which costs retransmissions.
     Options,
 }
 
@@ -71,6 +71,10 @@ struct Seen(u64);
 impl Seen {
     fn protects(&mut self, option: &[u8], syn: bool) -> bool {
         let [kind, len, ..] = *option else { return false };
+        if kind == walk::MPTCP && !syn {
+            // Data mappings and address signals come several to a segment.
+            return true;
+        }
         let longest = match (kind, syn) {
             (walk::TIMESTAMPS, _) => 10,
             (walk::MSS, true) => 4,

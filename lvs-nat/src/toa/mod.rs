@@ -6,17 +6,22 @@
 //! ```
 //!
 //! The kind is a matter of agreement between director and servers: 254 in most deployments, 253
-//! for IPv6 in some, 200 and 28 in others (none is assigned by IANA for this). The option stands
+//! for IPv6 in some, 200, 252 and 28 in others (none is assigned by IANA for this), and so is the
+//! layout: [`Format`] has the others. The option stands
 //! right behind the fixed header, before all others, since readers take the first one they find.
 //!
 //! Whoever inserts the option must first take out what a client may have put there himself:
-//! [`strip`], on every segment of such a service, whether or not the option is then inserted.
+//! [`strip`], on every segment of such a service, whether or not the option is then inserted. [`place`]
+//! says which segments carry it and what comes when there is no room.
 
 mod compact;
+mod format;
 mod insert;
+pub mod place;
 mod strip;
 
 pub use compact::Compaction;
+pub use format::{Format, Told, read};
 pub use insert::{Inserted, Limits, Outcome, ToaError, insert};
 pub use strip::{KindSet, Stripped, strip};
 
@@ -27,6 +32,8 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub const TOA_V4_LEN: usize = 8;
 /// Bytes of the option for an IPv6 client.
 pub const TOA_V6_LEN: usize = 20;
+/// Bytes of the option that also names the virtual address.
+pub const TOA_VIRTUAL_LEN: usize = 16;
 
 /// Which option kind says "client address", per family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,6 +79,8 @@ pub enum ToaOption {
     V4([u8; TOA_V4_LEN]),
     /// For an IPv6 client.
     V6([u8; TOA_V6_LEN]),
+    /// For an IPv4 client, with the address that it connected to ([`Format::WithVirtual`]).
+    WithVirtual([u8; TOA_VIRTUAL_LEN]),
 }
 
 impl ToaOption {
@@ -99,6 +108,7 @@ impl ToaOption {
         match self {
             Self::V4(bytes) => bytes,
             Self::V6(bytes) => bytes,
+            Self::WithVirtual(bytes) => bytes,
         }
     }
 }

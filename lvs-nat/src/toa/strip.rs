@@ -14,8 +14,8 @@ pub struct KindSet([u64; 4]);
 impl KindSet {
     /// None.
     pub const EMPTY: Self = Self([0; 4]);
-    /// All kinds under which a known reader looks for client addresses: 28, 200, 253 and 254.
-    pub const KNOWN: Self = Self::EMPTY.with(28).with(200).with(253).with(254);
+    /// All kinds under which a known reader looks for client addresses: 28, 200, 252, 253 and 254.
+    pub const KNOWN: Self = Self::EMPTY.with(28).with(200).with(252).with(253).with(254);
 
     /// The set with one more kind. Kinds that every TCP needs (0 to 5 and 8) are left out.
     #[must_use]
