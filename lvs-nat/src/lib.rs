@@ -19,6 +19,7 @@
 //! | [`toa`] | the client address option: encode, insert, strip, decode |
 //! | [`edit`] | bytes inserted into a byte stream, with every number that counts bytes |
 //! | [`proxy`] | the PROXY protocol: encode, decode, what becomes of a client's own header |
+//! | [`sctp`] | ports and checksum of SCTP, its chunks and states |
 //! | [`crc32c`] | the checksum of SCTP, in full and by difference |
 //! | [`isn`] | initial sequence numbers toward the servers |
 //! | [`macs`] | Ethernet addresses |
@@ -88,6 +89,7 @@ pub mod macs;
 pub mod options;
 pub mod proxy;
 pub mod rewrite;
+pub mod sctp;
 pub mod segment;
 pub mod seq;
 pub mod toa;

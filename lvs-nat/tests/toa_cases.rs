@@ -119,7 +119,7 @@ fn placement_segment_by_segment() {
 fn fast_open_keeps_its_magic_in_a_syn_and_loses_it_elsewhere() {
     let cookie = Opt::Raw(254, vec![0xf9, 0x89, 1, 2, 3, 4, 5, 6, 7, 8]);
     for (flags, gone) in [(SYN, 0), (ACK, 1)] {
-        let spec = segment(flags, std::slice::from_ref(&cookie), 0);
+        let spec = segment(flags, core::slice::from_ref(&cookie), 0);
         let mut frame = spec.build();
         let done = strip(&mut frame, &spec.parsed(), spec.csum, KindSet::KNOWN).unwrap();
         assert_eq!(done.count, gone);

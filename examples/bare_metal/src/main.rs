@@ -20,6 +20,7 @@ use core::hint::black_box;
 extern crate alloc as extern_alloc;
 
 mod balancer;
+mod edits;
 mod lane;
 mod nowhere;
 mod probes;
@@ -28,7 +29,7 @@ mod translation;
 use balancer::Balancer;
 
 /// All that is linked, beside one round of a [`Balancer`].
-const PROBES: [fn(&mut [u8]) -> u64; 11] = [
+const PROBES: [fn(&mut [u8]) -> u64; 15] = [
     probes::burst,
     probes::addresses,
     probes::headers,
@@ -37,6 +38,10 @@ const PROBES: [fn(&mut [u8]) -> u64; 11] = [
     probes::checksums,
     probes::siphash,
     probes::lane,
+    edits::streams,
+    edits::proxy,
+    edits::sctp,
+    edits::layouts,
     translation::in_place,
     translation::address_option,
     translation::numbers,
