@@ -120,13 +120,31 @@ impl Row {
     }
 }
 
-/// A figure that this run did not measure.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Elsewhere {
-    /// What.
-    pub what: &'static str,
-    /// How much.
-    pub figure: &'static str,
+/// Figures of the real peers, measured on this class of machine at other times; never a part of a ratio.
+/// What, and nanoseconds of one core for each packet.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("DPVS 1.10.2 + DPDK 24.11, FullNAT, 1 flow", "99 (best 90)"),
+    ("the same, 1000 flows", "135 (best 100)"),
+    ("the same, 100 000 flows at random", "800"),
+    ("the same, 1 000 000 flows at random", "1286"),
+    ("the same, NAT, 1000 / 1 000 000 flows", "106 / 1397"),
+    ("the same, a new connection, SYN only", "2500-4800"),
+    ("its share for generator and sink", "8-9"),
+    ("DPDK testpmd io / macswap / csum, same generator", "8.4 / 13.3 / 43"),
+    ("Linux IPVS 6.1 (user-mode Linux), NAT request, 1000 / 50 000 flows", "640 / 794"),
+    ("the same, NAT reply", "571 / 778"),
+    ("the same, over plain forwarding, request / reply", "278 / 209"),
+    ("nft DNAT, host kernel 6.18, request / reply", "1804 / 2052"),
+];
+
+/// Prints what was measured elsewhere.
+pub fn show_elsewhere() {
+    println!(
+        "\nreal peers, ns a packet with their own I/O -- *not this run*, not the same load of the machine"
+    );
+    for (what, figure) in ELSEWHERE {
+        println!("  {what:<68} {figure}");
+    }
 }
 
 /// Prints one row as soon as it is known.

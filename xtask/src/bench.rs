@@ -1,6 +1,7 @@
 //! `cargo xtask bench [NAME]`: measurements as ratios inside one run.
 
-use crate::sh::{Cmd, EXIT_SKIP, Outcome};
+use crate::native;
+use crate::sh::{Cmd, EXIT_SKIP, Outcome, root};
 
 /// The benchmarks: name, program of `benches/`, and whether it drives the labs of `lvsd`.
 const KNOWN: &[(&str, &str, bool)] = &[("all", "bench", false), ("afpacket", "afpacket", true)];
@@ -24,6 +25,15 @@ pub(crate) fn run(args: &[String]) -> Outcome {
     }
     let cmd = Cmd::cargo("run --release --package lvs-benches --bin").arg(program).arg("--");
     let run = rest.iter().fold(cmd, Cmd::arg).run();
+    let partial = rest.iter().any(|arg| arg == "--quick" || arg == "--only");
+    if *program == "bench" && run.code == Some(0) && !partial {
+        let record = rest.iter().skip_while(|arg| *arg != "--json").nth(1);
+        // The program was started at the root of the workspace, and so are its files.
+        let record = record.map(|file| root().join(file));
+        if let Err(why) = native::compare(record.as_deref()) {
+            return Outcome::Failed(why);
+        }
+    }
     match run.code {
         Some(0) => Outcome::Passed(format!("{name} ran; its table says how it went")),
         Some(EXIT_SKIP) => Outcome::Skipped(run.last().to_owned()),
@@ -34,7 +44,6 @@ pub(crate) fn run(args: &[String]) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sh::root;
 
     #[test]
     fn every_known_benchmark_is_a_program_of_the_benches() {

@@ -7,10 +7,12 @@ mod bare_metal;
 mod bench;
 mod ci;
 mod fuzz;
+mod instructions;
 mod layers;
 mod licences;
 mod links;
 mod meta;
+mod native;
 mod sh;
 
 const USAGE: &str = "\
@@ -23,6 +25,7 @@ usage: cargo xtask TASK
   bare-metal                       link the packet path without panic handler and heap
   bench [all] [--quick]            the packet path in memory beside floors and stand-ins, one table
   bench afpacket                   forwarding over veth beside a bare ring loop, downloads in the lab
+  instructions [--bless]           instructions of the hot functions beside the committed ones (valgrind)
   fuzz [TARGET] [--seconds N]      look for inputs that break something (cargo-fuzz, nightly)
 ";
 
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Some("links") => links::run(),
         Some("bare-metal") => bare_metal::run(),
         Some("bench") => bench::run(rest),
+        Some("instructions") => instructions::run(rest),
         Some("fuzz") => fuzz::run(rest),
         Some("help" | "-h" | "--help") => {
             print!("{USAGE}");

@@ -70,6 +70,9 @@ fn run() -> Result<(), String> {
     if wanted("workers") && cores > 1 {
         workers::run(if effort.full { 1 << 20 } else { 1 << 16 }, effort, &mut report)?;
     }
+    if only.is_empty() {
+        table::show_elsewhere();
+    }
     if let Some(file) = after("--json") {
         let mode = if quick { "quick" } else { "full" };
         let all = table::json(&conditions, &report.rows, mode);

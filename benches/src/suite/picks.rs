@@ -17,7 +17,9 @@ const FLOWS: usize = 128;
 /// Those that must not depend on the number of servers.
 const CONSTANT: &[&str] = &["rr", "wrr", "maglev", "mh"];
 
-fn servers(count: usize) -> Vec<ServerLoad> {
+/// Servers of different weights, without sessions.
+#[must_use]
+pub fn servers(count: usize) -> Vec<ServerLoad> {
     let server = |n: usize| ServerLoad {
         id: ServerId(n as u16),
         addr: RealAddr::new([10, 1, (n >> 8) as u8, n as u8].into(), 80),
@@ -29,7 +31,9 @@ fn servers(count: usize) -> Vec<ServerLoad> {
     (0..count).map(server).collect()
 }
 
-fn flow(number: u64) -> WireTuple {
+/// A tuple of a client.
+#[must_use]
+pub const fn flow(number: u64) -> WireTuple {
     WireTuple::V4(TupleV4 {
         src: number as u32,
         dst: 0x0a00_0050,
@@ -39,7 +43,9 @@ fn flow(number: u64) -> WireTuple {
     })
 }
 
-fn build(def: &SchedulerDef, servers: &[ServerLoad]) -> Box<dyn Scheduler> {
+/// A scheduler, ready.
+#[must_use]
+pub fn build(def: &SchedulerDef, servers: &[ServerLoad]) -> Box<dyn Scheduler> {
     let mut scheduler = (def.build)(SchedulerArgs { worker: WorkerId(0), workers: 1 });
     scheduler.rebuild(servers);
     scheduler

@@ -9,7 +9,7 @@ use core::hint::black_box;
 use core::net::{IpAddr, Ipv4Addr};
 use hashbrown::HashMap;
 use lvs_core::flow::{L4Proto, TupleV4, WireTuple};
-use lvs_core::id::{HopId, LocalId, ServerId, TimeoutClass};
+use lvs_core::id::{HopId, LocalId, ServerId, SessionId, TimeoutClass};
 use lvs_core::io::BURST;
 use lvs_core::plan::Whole;
 use lvs_core::session::{
@@ -27,14 +27,16 @@ const LOOKUPS: usize = 64 * BURST;
 const NOW: Tick = Tick(1 << 20);
 
 /// Size of a store for FullNAT v4: exactly as many slots as sessions, as near as ports divide.
-#[derive(Clone, Copy)]
-struct Size {
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
     addresses: u16,
     ports: u16,
 }
 
 impl Size {
-    fn for_sessions(sessions: usize) -> Self {
+    /// For at least this many.
+    #[must_use]
+    pub fn for_sessions(sessions: usize) -> Self {
         let addresses = sessions.div_ceil(64_511);
         Self { addresses: addresses as u16, ports: sessions.div_ceil(addresses) as u16 }
     }
@@ -52,7 +54,11 @@ impl Size {
         Whole::new(1025, 1024 + self.ports).expect("a range of ports")
     }
 
-    fn memory(self) -> Result<Region, String> {
+    /// Memory of that size.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn memory(self) -> Result<Region, String> {
         let bytes = SessionStore::memory_for(&self.config(), &self.plan());
         Region::anonymous(bytes.ok_or("too large")?).map_err(|error| error.to_string())
     }
@@ -68,21 +74,36 @@ fn tuple(ends: &Ends<u32>) -> TupleV4 {
     }
 }
 
-/// A store and the clients in it.
-struct Filled<'m> {
-    store: SessionStore<'m>,
+/// A store and where its clients are.
+pub struct Filled<'m> {
+    /// The store.
+    pub store: SessionStore<'m>,
     net: Network<u32>,
+    sources: Vec<LocalSource>,
 }
 
 impl<'m> Filled<'m> {
-    fn new(size: Size, memory: &'m mut Region) -> Result<Self, String> {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn new(size: Size, memory: &'m mut Region) -> Result<Self, String> {
         let store = SessionStore::new(size.config(), size.plan(), memory.as_mut_slice());
         let store = store.map_err(|error| error.to_string())?;
-        Ok(Self { store, net: Network::<u32>::example() })
+        let source = |n: u16| LocalSource {
+            id: LocalId(n),
+            ip: Ipv4Addr::from_bits(0x0a01_0101 + u32::from(n)).into(),
+        };
+        let sources = (0..size.addresses).map(source).collect();
+        Ok(Self { store, net: Network::<u32>::example(), sources })
     }
 
     /// Opens a plain established session for a client.
-    fn open(&mut self, sources: &[LocalSource], client: u64) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn open(&mut self, client: u64) -> Result<SessionId, String> {
+        let sources = self.sources.as_slice();
         let ip = |bits: u32| IpAddr::V4(Ipv4Addr::from_bits(bits));
         let (client, virt) = (self.net.client(client), self.net.service);
         let open = Open {
@@ -102,23 +123,27 @@ impl<'m> Filled<'m> {
             class: TimeoutClass(0),
         };
         let opened = self.store.open(NOW, &open, |_| Translation::default());
-        opened.map(drop).map_err(|error| error.to_string())
+        opened.map(|opened| opened.id).map_err(|error| error.to_string())
     }
 
-    fn fill(&mut self, size: Size, clients: impl Iterator<Item = u64>) -> Result<(), String> {
-        let source = |n: u16| LocalSource {
-            id: LocalId(n),
-            ip: Ipv4Addr::from_bits(0x0a01_0101 + u32::from(n)).into(),
-        };
-        let sources: Vec<LocalSource> = (0..size.addresses).map(source).collect();
-        clients.into_iter().try_for_each(|client| self.open(&sources, client))
+    /// Opens sessions for all these clients.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn fill(&mut self, mut clients: impl Iterator<Item = u64>) -> Result<(), String> {
+        clients.try_for_each(|client| self.open(client).map(drop))
+    }
+
+    /// What a packet of a client is looked up by.
+    #[must_use]
+    pub fn probe(&self, client: u64) -> Probe {
+        let ends = Ends { src: self.net.client(client), dst: self.net.service };
+        Probe { tuple: WireTuple::V4(tuple(&ends)), local: None }
     }
 
     /// Looks clients up in bursts and, with `touch`, takes a packet into each session found.
     fn lookups(&mut self, clients: &[u64], touch: bool) -> (f64, usize) {
-        let ends = |n: &u64| Ends { src: self.net.client(*n), dst: self.net.service };
-        let probe = |n| Probe { tuple: WireTuple::V4(tuple(&ends(n))), local: None };
-        let probes: Vec<Probe> = clients.iter().map(probe).collect();
+        let probes: Vec<Probe> = clients.iter().map(|client| self.probe(*client)).collect();
         let segment = Segment { tcp_flags: Some(0x10), bytes: 46 };
         let (mut hits, start) = (0, thread_ns());
         for burst in probes.chunks(BURST) {
@@ -159,7 +184,7 @@ fn beside_others(sessions: usize, effort: Effort, report: &mut Report) -> Result
     let size = Size::for_sessions(sessions);
     let mut memory = size.memory()?;
     let mut filled = Filled::new(size, &mut memory)?;
-    filled.fill(size, 0..sessions as u64)?;
+    filled.fill(0..sessions as u64)?;
     let net = filled.net;
     let key_of = |n: u64| key(&Ends { src: net.client(n), dst: net.service });
     // The same keyed hash as the store's.
@@ -245,11 +270,11 @@ fn under_attack(effort: Effort, report: &mut Report) -> Result<(), String> {
     let mut memory = [size.memory()?, size.memory()?, size.memory()?];
     let [m0, m1, m2] = &mut memory;
     let mut plain = Filled::new(size, m0)?;
-    plain.fill(size, 0..SESSIONS as u64)?;
+    plain.fill(0..SESSIONS as u64)?;
     let mut attacked = Filled::new(size, m1)?;
-    attacked.fill(size, chosen.iter().copied())?;
+    attacked.fill(chosen.iter().copied())?;
     let mut full = Filled::new(size, m2)?;
-    full.fill(size, 0..size.slots() as u64)?;
+    full.fill(0..size.slots() as u64)?;
     let (mut rng, mut wrong) = (Rng::new(22), 0);
     let figures: Vec<Figures> = alternate(4, effort.rounds, |mode| {
         let random = draw(&mut rng, SESSIONS);
@@ -299,7 +324,7 @@ fn sweep(sessions: usize, report: &mut Report) -> Result<(), String> {
     let size = Size::for_sessions(sessions);
     let mut memory = size.memory()?;
     let mut filled = Filled::new(size, &mut memory)?;
-    filled.fill(size, 0..sessions as u64)?;
+    filled.fill(0..sessions as u64)?;
     let (mut turns, mut longest) = (Figures::default(), 0);
     let mut now = NOW;
     for _ in 0..3 {

@@ -27,6 +27,7 @@ pub(super) const STEPS: &[Step] = &[
     short("tests", "unit, property, model and simulation tests", tests),
     short("doc-tests", "the examples in the documentation", doc_tests),
     short("docs", "the documentation builds without a warning", docs),
+    short("instructions", "instructions of the hot functions as committed", instructions),
     short("fuzz-replay", "every stored fuzz input again", fuzz_replay),
     short("demo", "lvsd demo: the whole path in one process", demo),
     short("lab-fullnat", "lvsd lab run fullnat: real TCP over AF_PACKET", || lab("fullnat")),
@@ -213,6 +214,10 @@ fn total_of_results(run: &Run) -> String {
 fn docs() -> Outcome {
     let doc = Cmd::cargo("doc --workspace --no-deps --all-features");
     judge(&doc.env("RUSTDOCFLAGS", "-D warnings").run(), "")
+}
+
+fn instructions() -> Outcome {
+    crate::instructions::run(&[])
 }
 
 fn fuzz_replay() -> Outcome {
