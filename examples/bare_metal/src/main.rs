@@ -22,6 +22,7 @@ extern crate alloc as extern_alloc;
 mod balancer;
 mod edits;
 mod lane;
+mod modes;
 mod nowhere;
 mod probes;
 mod translation;
@@ -45,6 +46,10 @@ const PROBES: [fn(&mut [u8]) -> u64; 15] = [
     translation::in_place,
     translation::address_option,
     translation::numbers,
+    modes::forwarding,
+    modes::icmp,
+    modes::parts,
+    modes::pieces,
 ];
 
 /// Where the machine would jump to, with one received frame.

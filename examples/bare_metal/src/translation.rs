@@ -14,7 +14,7 @@ use crate::lane::OneFrame;
 use crate::probes::Fold;
 
 /// A rewrite for the tuple, there and back, with other ends that the optimiser does not know.
-fn rewrites(tuple: &WireTuple, numbers: SeqDeltas) -> [AnyRewrite; 2] {
+pub(crate) fn rewrites(tuple: &WireTuple, numbers: SeqDeltas) -> [AnyRewrite; 2] {
     match *tuple {
         WireTuple::V4(t) => {
             let (client, virt) = (End::new(t.src, t.sport), End::new(t.dst, t.dport));
