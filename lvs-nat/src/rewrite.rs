@@ -101,7 +101,10 @@ impl<A: Address> Rewrite<A> {
         csum: L4Csum,
     ) -> Result<(), RewriteError> {
         let request = echo_side(family, kind).ok_or(RewriteError::Unsupported)?;
-        let [_, _, c0, c1, i0, i1, ..] = message else { return Err(RewriteError::Mismatch) };
+        let [_, code, c0, c1, i0, i1, ..] = message else { return Err(RewriteError::Mismatch) };
+        if *code != 0 {
+            return Err(RewriteError::Unsupported);
+        }
         let new = if request { self.src.port } else { self.dst.port };
         let pseudo = match family {
             Family::V4 => Delta::ZERO,

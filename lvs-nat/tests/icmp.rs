@@ -435,6 +435,27 @@ fn an_error_for_the_other_family_is_refused_and_the_frame_stays() {
     assert_eq!((result, copy), (Err(RewriteError::Family), frame));
 }
 
+/// Nobody sends it, and no lookup finds a flow for it.
+#[test]
+fn an_echo_with_a_code_is_no_flow() {
+    let mut frame = unreachable_v4(vec![0; 8]);
+    for (code, flow) in [(0, true), (1, false)] {
+        (frame[34], frame[35]) = (8, code);
+        let headers = parsed(&frame);
+        assert_eq!(echo(&frame, &headers).is_some(), flow);
+        let end = |port| lvs_nat::End::new(1u32, port);
+        let ends = lvs_nat::Ends::nat(end(1), end(2), end(3));
+        let rewrite = lvs_nat::Rewrite::inbound(&ends, ends.deltas(), lvs_nat::SeqDeltas::ZERO);
+        let (mut copy, before) = (frame.clone(), frame.clone());
+        let done = rewrite.apply(&mut copy, &headers, L4Csum::Unknown).is_ok();
+        assert_eq!((done, copy != before), (flow, flow));
+        let mut quoted = quoted_v4(1, 0);
+        (quoted[20], quoted[21]) = (8, code);
+        let error = unreachable_v4(quoted);
+        assert_eq!(embedded(&error, &parsed(&error)).is_some(), flow);
+    }
+}
+
 #[test]
 fn an_mtu_is_lowered_to_what_every_link_carries_and_no_further() {
     use lvs_core::addr::Family::{V4, V6};

@@ -121,7 +121,7 @@ impl Quote<'_> {
             Family::V4 => lvs_core::wire::PROTOCOL_ICMP,
             Family::V6 => lvs_core::wire::PROTOCOL_ICMPV6,
         };
-        if self.protocol != icmp {
+        if self.protocol != icmp || b != 0 {
             return None;
         }
         let request = echo_side(family, a)?;

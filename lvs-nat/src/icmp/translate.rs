@@ -238,7 +238,7 @@ impl<A: Address> Rewrite<A> {
 
     /// A quoted request was sent by the error's receiver, a quoted reply to its other end.
     fn quoted_echo(&self, start: &mut [u8; 8], family: Family, addresses: Delta) {
-        let [kind, _, c0, c1, i0, i1, _, _] = start;
+        let [kind, 0, c0, c1, i0, i1, _, _] = start else { return };
         let Some(request) = echo_side(family, *kind) else { return };
         let new = if request { self.dst.port } else { self.src.port };
         let pseudo = match family {
