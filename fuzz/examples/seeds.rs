@@ -19,7 +19,60 @@ fn main() -> std::io::Result<()> {
     for (name, bytes) in frames() {
         write("headers", &name, &bytes)?;
     }
+    for (target, name, bytes) in modes() {
+        write(target, &name, &bytes)?;
+    }
     Ok(())
+}
+
+/// Frames behind sixteen bytes that choose how they are translated.
+fn modes() -> Vec<(&'static str, String, Vec<u8>)> {
+    let choices = |a: u8, b: u8, c: u8, d: u8| {
+        let mut head = vec![a, b, c, d];
+        head.extend([10, 9, 0, 1, 10, 9, 0, 8, 0, 20, 0x13, 0x88]);
+        head
+    };
+    let sent_v4 = tcp().ack(1).sack(&[(5, 9)]).payload_len(90).build();
+    let sent_v6 = udp().from("[fd00::2]:40000").to("[fd00::80]:53").payload_len(90).build();
+    let asked = echo(7, 1).from("10.0.0.2").to("10.0.0.80").payload_len(9).build();
+    let mut plain = frames();
+    plain.push(("train".into(), tcp().ack(1).psh().payload_len(400).build()));
+    plain.push(("train_udp".into(), udp().payload_len(400).dont_fragment(false).build()));
+    let mut errors = Vec::new();
+    for (name, error) in [
+        ("too_big", IcmpError::TooBig(1400)),
+        ("time", IcmpError::TimeExceeded),
+        ("port", IcmpError::PortUnreachable),
+        ("field", IcmpError::ParameterProblem(9)),
+    ] {
+        for (family, sent, from, to, quote) in [
+            ("v4", &sent_v4, "10.9.9.9", "10.0.0.2", 28),
+            ("v4_whole", &sent_v4, "10.9.9.9", "10.0.0.2", 500),
+            ("v6", &sent_v6, "fd00::9", "fd00::2", 500),
+            ("echo", &asked, "10.9.9.9", "10.0.0.2", 500),
+        ] {
+            let frame = icmp_error(error, sent, quote).from(from).to(to).build();
+            errors.push((format!("{name}_{family}"), frame));
+        }
+    }
+    let mut list = Vec::new();
+    for (n, (name, frame)) in plain.iter().chain(&errors).enumerate() {
+        let n = n as u8;
+        let with = |head: Vec<u8>| [head, frame.clone()].concat();
+        list.push(("rewrite", name.clone(), with(choices(0, n, 0, 0))));
+        list.push(("tunnel", name.clone(), with(choices(n, n / 6, n, 0))));
+        list.push(("icmp", name.clone(), with(choices(n, 8, n, 0))));
+    }
+    for how in 0..6u8 {
+        for family in 0..2 {
+            let name = format!("how{how}_family{family}");
+            for (inside, frame) in [("v4", &sent_v4), ("v6", &sent_v6)] {
+                let head = choices(how, family, 4, 0);
+                list.push(("tunnel", format!("{name}_{inside}"), [head, frame.clone()].concat()));
+            }
+        }
+    }
+    list
 }
 
 fn write(target: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {

@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | [`director`](director::run) | a [`script`] of frames, damage and waiting | [`checks`] after each frame and at the end; the same in [`bursts`] |
 //! | [`headers`](headers::run) | one frame | the parser and smoltcp agree but for named differences |
+//! | [`rewrite`](modes::rewrite), [`tunnel`](modes::tunnel), [`icmp`](modes::icmp) | 16 bytes of choices, one frame | the laws of translation in [`modes`] |
 //!
 //! A finding is a panic. It goes to `fuzz/regressions/TARGET/`, from where the replay repeats it for ever.
 
@@ -12,6 +13,7 @@ pub mod bursts;
 pub mod checks;
 pub mod director;
 pub mod headers;
+pub mod modes;
 pub mod script;
 pub mod world;
 
@@ -23,9 +25,12 @@ pub fn target(name: &str) -> Option<fn(&[u8])> {
             director::run(bytes);
         }),
         "headers" => Some(headers::run),
+        "rewrite" => Some(modes::rewrite),
+        "tunnel" => Some(modes::tunnel),
+        "icmp" => Some(modes::icmp),
         _ => None,
     }
 }
 
 /// Names of all targets.
-pub const TARGETS: [&str; 2] = ["director", "headers"];
+pub const TARGETS: [&str; 5] = ["director", "headers", "rewrite", "tunnel", "icmp"];
