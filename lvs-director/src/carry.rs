@@ -77,6 +77,12 @@ impl<P: PortPlan> Director<'_, P> {
         }
         let policy = self.policy(&flow);
         let detail = if is_slow(&flow, flags) { self.store.detail(id) } else { None };
+        if !inbound
+            && is_half_open(flow.before)
+            && let Some(report) = self.reset_half_dead(lane, &packet, &flow, detail.as_ref(), out)
+        {
+            return Report { session: Some(id), ..report };
+        }
         let mut passage = Passage { flow, id, policy, detail };
         let verdict = match self.pass(now, lane, packet, tuple, segment, &mut passage, out) {
             Ok(verdict) => verdict,

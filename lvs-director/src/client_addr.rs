@@ -108,7 +108,7 @@ impl<P: PortPlan> Director<'_, P> {
         if syn {
             return Ok(None);
         }
-        let mut ahead = separate_ack(lane, packet)?;
+        let mut ahead = empty_ack_of(lane, packet)?;
         let inserted = toa::insert(&mut ahead.buf, &ahead.headers, &option, &limits);
         ahead.headers = inserted.map_err(|_| DropReason::NoToaRoom)?.headers;
         self.counters.toa_inserted = self.counters.toa_inserted.wrapping_add(1);
@@ -127,7 +127,7 @@ impl<P: PortPlan> Director<'_, P> {
 
 /// An acknowledgement without payload and options, made from the headers of a segment. Its checksum is
 /// new, so the segment's own is verified first: a corrupt segment must not be made to look sound.
-fn separate_ack<L: Lane>(
+pub(crate) fn empty_ack_of<L: Lane>(
     lane: &mut L,
     packet: &Packet<L::Buf>,
 ) -> Result<Packet<L::Buf>, DropReason> {

@@ -60,6 +60,7 @@ mod director;
 mod emit;
 mod fast;
 mod generation;
+mod half_dead;
 mod neighbour;
 mod open;
 mod outputs;

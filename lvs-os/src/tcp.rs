@@ -1,11 +1,13 @@
-//! Socket options that show a server the SYN that opened a connection, and the TOA option in it.
+//! What `std` does not offer of TCP sockets: the SYN that opened a connection and the TOA option in it,
+//! connections from a chosen address, longer queues of listeners.
 
 use crate::sys;
 use core::ffi::c_int;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
+use core::time::Duration;
 use std::io;
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// `TCP_SAVE_SYN` of `linux/tcp.h`.
 const TCP_SAVE_SYN: c_int = 27;
@@ -20,18 +22,75 @@ const MAX_SYN: usize = 512;
 /// # Errors
 /// The kernel's, when it does not know the option.
 pub fn save_syn(listener: &TcpListener) -> io::Result<()> {
+    switch_on(listener, libc::IPPROTO_TCP, TCP_SAVE_SYN)
+}
+
+fn switch_on(socket: &impl AsRawFd, level: c_int, option: c_int) -> io::Result<()> {
     let on: c_int = 1;
     // SAFETY: the option value is one c_int that lives through the call; the descriptor is borrowed.
     sys::check(unsafe {
         libc::setsockopt(
-            listener.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            TCP_SAVE_SYN,
+            socket.as_raw_fd(),
+            level,
+            option,
             (&raw const on).cast(),
             libc::socklen_t::try_from(size_of::<c_int>()).unwrap_or(4),
         )
     })
     .map(drop)
+}
+
+/// Lets so many connections wait for [`TcpListener::accept`]; `std` asks for 128. The system's own limit
+/// (`net.core.somaxconn`) holds too.
+///
+/// # Errors
+/// The kernel's.
+pub fn set_backlog(listener: &TcpListener, waiting: u16) -> io::Result<()> {
+    // SAFETY: an integer and a borrowed descriptor.
+    sys::check(unsafe { libc::listen(listener.as_raw_fd(), c_int::from(waiting)) }).map(drop)
+}
+
+/// Connects from an address of this host. The port is chosen when the target is known, so that each
+/// address has all ports for each target.
+///
+/// # Errors
+/// The kernel's; `WouldBlock` when there is no answer within `patience`.
+pub fn connect_from(
+    source: Ipv4Addr,
+    target: SocketAddrV4,
+    patience: Duration,
+) -> io::Result<TcpStream> {
+    // SAFETY: integers; the descriptor is new and ours.
+    let socket = unsafe {
+        let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+        OwnedFd::from_raw_fd(sys::check(libc::socket(libc::AF_INET, kind, 0))?)
+    };
+    switch_on(&socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT)?;
+    let (from, to) = (sockaddr(SocketAddrV4::new(source, 0)), sockaddr(target));
+    let len = libc::socklen_t::try_from(size_of::<libc::sockaddr_in>()).unwrap_or(16);
+    // SAFETY: the address is a sockaddr_in of that length that lives through the call.
+    sys::check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const from).cast(), len) })?;
+    let stream = TcpStream::from(socket);
+    // Linux holds `connect` to it as well (tcp_v4_connect, sock_sndtimeo).
+    stream.set_write_timeout(Some(patience))?;
+    // SAFETY: as for bind.
+    let done = unsafe { libc::connect(stream.as_raw_fd(), (&raw const to).cast(), len) };
+    match sys::check(done) {
+        Ok(_) => Ok(stream),
+        Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        Err(e) => Err(e),
+    }
+}
+
+fn sockaddr(address: SocketAddrV4) -> libc::sockaddr_in {
+    libc::sockaddr_in {
+        sin_family: libc::sa_family_t::try_from(libc::AF_INET).unwrap_or(2),
+        sin_port: address.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: address.ip().to_bits().to_be() },
+        sin_zero: [0; 8],
+    }
 }
 
 /// The saved SYN of an accepted connection, from its IP header on. One-shot: the kernel forgets it

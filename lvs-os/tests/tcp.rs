@@ -1,6 +1,8 @@
 //! Saved SYNs and the client address in them.
 
-use lvs_os::tcp::{client_from_toa, save_syn, saved_syn};
+use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use core::time::Duration;
+use lvs_os::tcp::{client_from_toa, connect_from, save_syn, saved_syn, set_backlog};
 use std::net::{TcpListener, TcpStream};
 
 /// IPv4 or IPv6 header and TCP header with these options, padded to whole words.
@@ -59,4 +61,26 @@ fn truncated_and_broken_options_are_no_client() {
         options[1] = len;
         assert_eq!(client_from_toa(&syn(4, &options), 254), None, "option length {len}");
     }
+}
+
+#[test]
+fn a_connection_comes_from_the_address_that_was_asked_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    set_backlog(&listener, 1000).unwrap();
+    let SocketAddr::V4(target) = listener.local_addr().unwrap() else { panic!("IPv4") };
+    let source = Ipv4Addr::new(127, 0, 0, 9);
+    let client = connect_from(source, target, Duration::from_secs(5)).unwrap();
+    let (_, peer) = listener.accept().unwrap();
+    assert_eq!(peer, client.local_addr().unwrap());
+    assert_eq!(peer.ip(), source);
+    // TEST-NET-1 (RFC 5737) is no address of this host.
+    let foreign = connect_from(Ipv4Addr::new(192, 0, 2, 1), target, Duration::from_secs(5));
+    assert_eq!(foreign.unwrap_err().kind(), std::io::ErrorKind::AddrNotAvailable);
+    drop(listener);
+    let nobody = connect_from(
+        source,
+        SocketAddrV4::new(*target.ip(), target.port()),
+        Duration::from_secs(5),
+    );
+    assert_eq!(nobody.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
 }

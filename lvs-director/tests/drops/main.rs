@@ -1,6 +1,7 @@
 //! Every reason to drop a packet, one named case each: the verdict, the counter, no frame, and no session
 //! opened or changed (INV-2, INV-11). And the cases that a comparison with the naive director has shown.
 
+mod half_dead;
 mod mended;
 mod stage;
 #[path = "../support/mod.rs"]

@@ -3,7 +3,7 @@
 mod address;
 
 use super::sessions::{Numbers, Session};
-use super::{Model, Outcome, Passing, drop, options, tcp};
+use super::{Model, Outcome, Passing, Sent, drop, options, tcp};
 use address::{has_acked, wants_address};
 use core::net::IpAddr;
 use lvs_core::addr::{LocalAddress, RealAddr};
@@ -240,9 +240,45 @@ impl Model {
         outcome.session = Some(session.inbound());
         outcome.service = Some(session.service);
         outcome.server = Some(session.server);
+        if direction == Direction::Return && self.is_of_before(at, &packet) {
+            outcome.verdict = self.reset(packet).unwrap_or_else(Verdict::Drop);
+            return outcome;
+        }
         let verdict = self.pass(now, packet, at, direction, flags);
         outcome.verdict = verdict.unwrap_or_else(Verdict::Drop);
         outcome
+    }
+
+    /// Whether a server that has not agreed yet speaks of another connection: of one that had the local
+    /// port before.
+    fn is_of_before(&self, at: usize, packet: &Passing) -> bool {
+        let session = &self.sessions.live[at];
+        let Some(tcp) = packet.ip.tcp() else { return false };
+        let expected = w(session.numbers.client_isn) + w(session.seq_delta) + w(1);
+        self.service_of(at).forwarding == Forwarding::FullNat
+            && session.state == TcpState::SynRecv
+            && !session.plain
+            && session.numbers.server_first == 0
+            && tcp.flags & (SYN | RST | ACK) == ACK
+            && w(tcp.ack) != expected
+    }
+
+    /// Ends that connection as its peer would.
+    fn reset(&mut self, mut packet: Passing) -> Result<Verdict, DropReason> {
+        if is_corrupt(&packet) {
+            return Err(DropReason::BadL4Checksum);
+        }
+        let (to, from) = (packet.ip.src_mac(), packet.ip.dst_mac());
+        packet.ip.set_macs(to, from);
+        (packet.ip.src, packet.ip.dst) = (packet.ip.dst, packet.ip.src);
+        packet.ip.ttl = 64;
+        packet.ip.tcp_mut().ok_or(DropReason::NoSession)?.make_reset();
+        packet.ip.set_right();
+        let bytes = packet.ip.build().ok_or(DropReason::NoSession)?;
+        let mut sent = Sent::own(packet.port, bytes, packet.vlan);
+        sent.csum = L4Csum::Good;
+        self.sent.push(sent);
+        Ok(Verdict::Answer(packet.port))
     }
 
     fn pass(

@@ -314,6 +314,13 @@ impl Tcp {
         bytes
     }
 
+    /// Makes it the reset that answers it.
+    pub(super) fn make_reset(&mut self) {
+        self.make_bare_ack();
+        (self.sport, self.dport) = (self.dport, self.sport);
+        (self.seq, self.ack, self.flags, self.window) = (self.ack, 0, 0x04, [0, 0]);
+    }
+
     /// Makes it an acknowledgement of the same numbers and nothing else.
     pub(super) fn make_bare_ack(&mut self) {
         (self.flags, self.reserved, self.urgent) = (0x10, 0, [0, 0]);

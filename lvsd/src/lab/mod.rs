@@ -17,6 +17,7 @@ mod http;
 mod init;
 mod plan;
 mod report;
+mod reuse;
 mod run;
 mod scenario;
 mod state;

@@ -1,5 +1,6 @@
 //! The commands that build a scenario's network, as anybody could type them.
 
+use super::reuse;
 use super::scenario::{
     CLIENT, CLIENT_IP, DIRECTOR, DIRECTOR_CLIENTS, DIRECTOR_SERVERS, HOSTS, SERVERS, SWITCH,
     Scenario,
@@ -78,6 +79,11 @@ fn client(steps: &mut Vec<Step>, scenario: Scenario, netns: &Paths) {
     steps.push(Step::ip(CLIENT, &format!("link add eth0 type veth {peer}")));
     steps.push(Step::ip(CLIENT, "link set eth0 up"));
     steps.push(Step::ip(CLIENT, &format!("addr add {CLIENT_IP}/24 dev eth0")));
+    if scenario.reuse().is_some() {
+        for address in reuse::CLIENTS {
+            steps.push(Step::ip(CLIENT, &format!("addr add {address}/24 dev eth0")));
+        }
+    }
     if !scenario.balances() {
         let net = format!("route add 10.1.0.0/24 via {DIRECTOR_CLIENTS}");
         steps.push(Step::ip(CLIENT, &net));
@@ -105,7 +111,7 @@ fn servers(steps: &mut Vec<Step>, scenario: Scenario) {
         steps.push(Step::ip(host, "link set eth0 up"));
         steps.push(Step::ip(host, &format!("addr add {}/24 dev eth0", server.address.ip())));
         // With FullNAT a server needs no way to the client: it has none.
-        if scenario != Scenario::Fullnat {
+        if !scenario.is_fullnat() {
             steps.push(Step::ip(host, &format!("route add default via {DIRECTOR_SERVERS}")));
         }
     }

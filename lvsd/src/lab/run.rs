@@ -3,7 +3,7 @@
 use super::report::{Check, Report};
 use super::scenario::{self, CLIENT, DIRECTOR, SERVERS, Scenario, VIP};
 use super::world::{Order, Started, World};
-use super::{Problem, checks, state, world};
+use super::{Problem, checks, reuse, state, world};
 use crate::Exit;
 use core::time::Duration;
 use lvs_os::signal::{Signal, Signals};
@@ -141,6 +141,9 @@ pub(crate) fn exec(lab: Option<Scenario>, host: &str, words: &[OsString]) -> Res
 /// Every check that a running lab allows.
 fn check_all(world: &World, real_director: bool, report: &mut Report) -> Result<(), Problem> {
     let scenario = world.state.scenario;
+    if let Some(figures) = scenario.reuse() {
+        return reuse::check_all(world, figures, real_director, report);
+    }
     let before = counters(world, DIRECTOR)?;
     let seen =
         client(world, &["--threads", &THREADS.to_string(), "--requests", &REQUESTS.to_string()])?;
@@ -173,7 +176,7 @@ fn check_all(world: &World, real_director: bool, report: &mut Report) -> Result<
 }
 
 /// Runs the lab's client and reads what it has seen.
-fn client(world: &World, arguments: &[&str]) -> Result<Value, Problem> {
+pub(super) fn client(world: &World, arguments: &[&str]) -> Result<Value, Problem> {
     let failed = |e: &dyn core::fmt::Display| Problem::failed(CLIENT, e);
     let program = world::own_program().map_err(|e| failed(&e))?;
     let mut command = world.command(CLIENT, program)?;
@@ -186,16 +189,16 @@ fn client(world: &World, arguments: &[&str]) -> Result<Value, Problem> {
     serde_json::from_slice(&output.stdout).map_err(|e| failed(&e))
 }
 
-fn counters(world: &World, host: &str) -> Result<BTreeMap<String, i64>, Problem> {
+pub(super) fn counters(world: &World, host: &str) -> Result<BTreeMap<String, i64>, Problem> {
     let output = world
         .command(host, "cat")?
-        .arg("/proc/net/snmp")
+        .args(["/proc/net/snmp", "/proc/net/netstat"])
         .output()
         .map_err(|e| Problem::failed(host, e))?;
     Ok(checks::kernel_counters(&String::from_utf8_lossy(&output.stdout)))
 }
 
-fn status(world: &World) -> Value {
+pub(super) fn status(world: &World) -> Value {
     let text = fs::read_to_string(world.dir.file("status.json")).unwrap_or_default();
     serde_json::from_str(&text).unwrap_or_default()
 }

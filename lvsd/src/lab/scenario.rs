@@ -9,11 +9,17 @@ pub(crate) enum Scenario {
     Fullnat,
     /// The destination changes; the servers' default route points at the director
     Nat,
+    /// Local ports come around while the server still remembers them: 2000 short connections a second for
+    /// a minute on one local address, and a director that starts anew while the server holds connections
+    Reuse,
+    /// The same in a quarter of the time, with fewer local ports
+    ReuseQuick,
     /// No balancer: the director's kernel forwards, for comparison of the figures
     Forward,
 }
 
-pub(crate) const ALL: [Scenario; 3] = [Scenario::Fullnat, Scenario::Nat, Scenario::Forward];
+pub(crate) const ALL: [Scenario; 5] =
+    [Scenario::Fullnat, Scenario::Nat, Scenario::Reuse, Scenario::ReuseQuick, Scenario::Forward];
 
 pub(crate) const CLIENT: &str = "client";
 pub(crate) const DIRECTOR: &str = "director";
@@ -54,6 +60,8 @@ impl Scenario {
         match self {
             Self::Fullnat => "fullnat",
             Self::Nat => "nat",
+            Self::Reuse => "reuse",
+            Self::ReuseQuick => "reuse-quick",
             Self::Forward => "forward",
         }
     }
@@ -69,13 +77,29 @@ impl Scenario {
 
     /// Whether the director puts the client's address into TOA.
     pub(crate) const fn has_toa(self) -> bool {
-        matches!(self, Self::Fullnat)
+        matches!(self, Self::Fullnat | Self::Reuse | Self::ReuseQuick)
+    }
+
+    /// Whether the director stands between the servers and the clients for good: with FullNAT a server
+    /// needs no way to the client.
+    pub(crate) const fn is_fullnat(self) -> bool {
+        self.has_toa()
+    }
+
+    /// The figures of a scenario about the reuse of local ports.
+    pub(crate) const fn reuse(self) -> Option<super::reuse::Figures> {
+        match self {
+            Self::Reuse => Some(super::reuse::FULL),
+            Self::ReuseQuick => Some(super::reuse::QUICK),
+            _ => None,
+        }
     }
 
     /// Addresses that the director answers for and that stand on no interface of its kernel.
     pub(crate) fn floating(self) -> Vec<Ipv4Addr> {
         match self {
             Self::Fullnat => [&[*VIP.ip()][..], &LOCAL_ADDRESSES].concat(),
+            Self::Reuse | Self::ReuseQuick => vec![*VIP.ip(), LOCAL_ADDRESSES[0]],
             Self::Nat => vec![*VIP.ip()],
             Self::Forward => Vec::new(),
         }
@@ -93,7 +117,9 @@ impl Scenario {
     /// Whether a server may see `peer` as its peer when `client` is the client's own address.
     pub(crate) fn peer_is_right(self, peer: SocketAddr, client: SocketAddr) -> bool {
         match self {
-            Self::Fullnat => LOCAL_ADDRESSES.iter().any(|a| IpAddr::V4(*a) == peer.ip()),
+            Self::Fullnat | Self::Reuse | Self::ReuseQuick => {
+                LOCAL_ADDRESSES.iter().any(|a| IpAddr::V4(*a) == peer.ip())
+            }
             Self::Nat | Self::Forward => peer == client,
         }
     }
@@ -101,6 +127,9 @@ impl Scenario {
     /// The configuration for `lvsd run`. Timeouts are short, so that the end of a session can be
     /// waited for.
     pub(crate) fn director_config(self) -> String {
+        if let Some(figures) = self.reuse() {
+            return figures.director_config(self.name());
+        }
         let mut text = format!(
             "# Written by `lvsd lab`, scenario {name}.\n\
              [director]\nname = \"{name}\"\nsessions = 65536\n\n\
@@ -140,6 +169,11 @@ impl Scenario {
                 format!("VIP       {VIP}"),
                 "FullNAT, round robin, TOA".to_owned(),
                 format!("Local     {}, .{}", LOCAL_ADDRESSES[0], LOCAL_ADDRESSES[1].octets()[3]),
+            ],
+            Self::Reuse | Self::ReuseQuick => [
+                format!("VIP       {VIP}"),
+                "FullNAT to server1 only".to_owned(),
+                format!("Local     {} alone", LOCAL_ADDRESSES[0]),
             ],
             Self::Nat => [
                 format!("VIP       {VIP}"),

@@ -32,6 +32,12 @@ pub(super) const STEPS: &[Step] = &[
     short("demo", "lvsd demo: the whole path in one process", demo),
     short("lab-fullnat", "lvsd lab run fullnat: real TCP over AF_PACKET", || lab("fullnat")),
     short("lab-nat", "lvsd lab run nat: real TCP over AF_PACKET", || lab("nat")),
+    short(
+        "lab-reuse-quick",
+        "local ports that come around, and a director that starts anew",
+        || lab("reuse-quick"),
+    ),
+    long("lab-reuse", "local ports at 2000 connections a second for a minute", || lab("reuse")),
     long("miri", "the unsafe code of the core under miri", miri),
     long("properties", "property tests with many more cases", properties),
     long("mutants", "mutated translation and schedulers are noticed", mutants),

@@ -1,10 +1,11 @@
-//! The lab's HTTP client: many requests over many connections at once, or one long transfer. Writes
-//! what it saw as JSON; what that means is decided by [`crate::lab::checks`].
+//! The lab's HTTP client: many requests over many connections at once, one long transfer, or many short
+//! connections at a steady rate. Writes what it saw as JSON; what that means is decided by [`crate::lab::checks`].
 
+use super::storm::Storm;
 use super::{Head, pattern};
 use crate::Exit;
 use crate::lab::Problem;
-use core::net::SocketAddr;
+use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use serde_json::{Value, json};
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -14,7 +15,7 @@ use std::thread;
 use std::time::Instant;
 
 /// Nothing in a lab takes this long without a byte.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ClientArgs {
@@ -32,6 +33,21 @@ pub(crate) struct ClientArgs {
     /// One transfer of so many bytes to the server
     #[arg(long, default_value_t = 0)]
     upload: u64,
+    /// So many short connections, each from the next `--source`
+    #[arg(long, default_value_t = 0, requires = "source")]
+    short: usize,
+    /// Short connections per second
+    #[arg(long, default_value_t = 1000.0)]
+    rate: f64,
+    /// So many connections that are opened and then left alone until standard input closes
+    #[arg(long, default_value_t = 0, requires = "source")]
+    hold: usize,
+    /// An address of this host
+    #[arg(long)]
+    source: Vec<Ipv4Addr>,
+    /// Ask the server about its peers
+    #[arg(long)]
+    peers: bool,
 }
 
 /// What one request asks for.
@@ -71,8 +87,44 @@ pub(crate) fn main(args: &ClientArgs) -> Result<Exit, Problem> {
             result[name] = transfer(args.target[0], job, bytes);
         }
     }
+    if args.peers {
+        result["peers"] = ask_peers(args.target[0]).map_err(|e| Problem::failed("peers", e))?;
+    }
+    let held = storms(args, &mut result)?;
     println!("{result}");
+    if !held.is_empty() {
+        // Whoever holds the other end waits for the line above.
+        io::stdout().flush().map_err(|e| Problem::failed("client", e))?;
+        let _ = io::stdin().read(&mut [0]);
+    }
     Ok(Exit::Ok)
+}
+
+fn ask_peers(target: SocketAddr) -> io::Result<Value> {
+    let mut stream = TcpStream::connect_timeout(&target, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET /peers HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n")?;
+    let mut reader = BufReader::new(stream);
+    Head::read(&mut reader)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    Ok(serde_json::from_reader(reader)?)
+}
+
+/// The jobs that need an address of their own for each connection; what is to stay open comes back.
+fn storms(args: &ClientArgs, result: &mut Value) -> Result<Vec<TcpStream>, Problem> {
+    let target = match args.target[0] {
+        SocketAddr::V4(target) => target,
+        SocketAddr::V6(_) => return Ok(Vec::new()),
+    };
+    let storm = |connections| Storm { target, sources: &args.source, connections, rate: args.rate };
+    if args.short > 0 {
+        result["short"] = storm(args.short).run();
+    }
+    if args.hold == 0 {
+        return Ok(Vec::new());
+    }
+    let held = storm(args.hold).hold().map_err(|e| Problem::failed("holding connections", e))?;
+    result["held"] = held.len().into();
+    Ok(held)
 }
 
 /// One long transfer on a connection of its own, timed from the request to the last byte.

@@ -3,7 +3,9 @@
 
 pub(crate) mod client;
 pub(crate) mod pattern;
+mod peers;
 pub(crate) mod server;
+mod storm;
 
 use std::io::{self, BufRead, Read};
 

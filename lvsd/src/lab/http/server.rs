@@ -5,9 +5,11 @@
 //! | `GET /` | `{"server", "peer", "client_from_toa", "bytes"}` |
 //! | `GET /bytes/N` | N bytes of the pattern |
 //! | `PUT /bytes` | the same JSON, `bytes` counting the body, and `"right"`: whether it was the pattern |
+//! | `GET /peers` | which peers came back, and how soon ([`Peers`]) |
 //!
 //! Every answer names the server, its peer and the client from TOA in headers too.
 
+use super::peers::{End, Peers};
 use super::{Head, pattern};
 use crate::Exit;
 use crate::lab::Problem;
@@ -16,10 +18,13 @@ use lvs_os::tcp;
 use serde_json::json;
 use std::io::{self, BufReader, BufWriter, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::thread;
 
 /// The TCP option kind of TOA for both families.
 const TOA_KIND: u8 = 254;
+/// A busy machine may not let the server accept for a while.
+const BACKLOG: u16 = 4096;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServerArgs {
@@ -34,6 +39,7 @@ pub(crate) fn main(args: &ServerArgs) -> Result<Exit, Problem> {
     let listen = || -> io::Result<TcpListener> {
         let listener = TcpListener::bind(args.listen)?;
         tcp::save_syn(&listener)?;
+        tcp::set_backlog(&listener, BACKLOG)?;
         Ok(listener)
     };
     let listener = listen().map_err(|e| Problem::failed(args.listen, e))?;
@@ -43,13 +49,18 @@ pub(crate) fn main(args: &ServerArgs) -> Result<Exit, Problem> {
 }
 
 fn serve(listener: &TcpListener, name: &str) {
+    let peers = Arc::new(Peers::default());
     for stream in listener.incoming() {
-        let name = name.to_owned();
+        let (name, peers) = (name.to_owned(), Arc::clone(&peers));
         let accepted = stream.and_then(|stream| {
+            let peer = stream.peer_addr()?;
+            peers.opened(peer);
             thread::Builder::new().spawn(move || {
-                if let Err(error) = converse(&name, &stream) {
+                let done = converse(&name, &stream, &peers);
+                if let Err(error) = &done {
                     eprintln!("{name}: {error}");
                 }
+                peers.ended(peer, done.unwrap_or(End::Failed));
             })
         });
         if let Err(error) = accepted {
@@ -63,23 +74,25 @@ struct Connection<'a> {
     server: &'a str,
     peer: SocketAddr,
     client: Option<SocketAddr>,
+    peers: &'a Peers,
 }
 
-fn converse(server: &str, stream: &TcpStream) -> io::Result<()> {
+/// Answers until one side is done, and says which.
+fn converse(server: &str, stream: &TcpStream, peers: &Peers) -> io::Result<End> {
     stream.set_nodelay(true)?;
     let syn = tcp::saved_syn(stream)?;
     let client = tcp::client_from_toa(&syn, TOA_KIND);
-    let connection = Connection { server, peer: stream.peer_addr()?, client };
+    let connection = Connection { server, peer: stream.peer_addr()?, client, peers };
     let mut reader = BufReader::with_capacity(64 * 1024, stream);
     let mut writer = BufWriter::with_capacity(64 * 1024, stream);
     while let Some(head) = Head::read(&mut reader)? {
         connection.answer(&head, &mut reader, &mut writer)?;
         writer.flush()?;
         if head.closes() {
-            break;
+            return Ok(End::ByServer);
         }
     }
-    Ok(())
+    Ok(End::ByClient)
 }
 
 impl Connection<'_> {
@@ -93,6 +106,11 @@ impl Connection<'_> {
         let mut words = head.start.split(' ');
         match (words.next(), words.next()) {
             (Some("GET"), Some("/")) => self.send_json(writer, 0, true),
+            (Some("GET"), Some("/peers")) => {
+                let body = format!("{}\n", self.peers.to_json());
+                self.send_head(writer, "200 OK", body.len() as u64)?;
+                writer.write_all(body.as_bytes())
+            }
             (Some("PUT"), Some("/bytes")) => {
                 let right = pattern::read_and_compare(reader, length)?;
                 self.send_json(writer, length, right)
