@@ -25,7 +25,9 @@
 use crate::addr::RealAddr;
 use crate::flow::WireTuple;
 use crate::id::{ServerId, WorkerId};
+use crate::time::Tick;
 use alloc::boxed::Box;
+use core::any::Any;
 use core::fmt;
 
 /// Relative share of a server; 0 = quiesced: no new sessions, existing ones go on.
@@ -58,8 +60,9 @@ impl ServerLoad {
     }
 }
 
-/// Chooses a server for a new session.
-pub trait Scheduler: Send {
+/// Chooses a server for a new session. Only [`rebuild`](Self::rebuild) and [`pick`](Self::pick) must be
+/// written; the others matter to schedulers that keep an order, age something or remember clients.
+pub trait Scheduler: Any + Send {
     /// Membership, weight or order changed. Called off the packet path; may allocate.
     fn rebuild(&mut self, servers: &[ServerLoad]);
 
@@ -72,6 +75,39 @@ pub trait Scheduler: Send {
     /// schedulers that keep an order. Nothing may be missed: who is told late picks by old loads.
     fn load_changed(&mut self, index: usize, servers: &[ServerLoad]) {
         let _ = (index, servers);
+    }
+
+    /// Time passes: for schedulers that forget what is old. A director tells it from its own
+    /// `tick`, in the worker, a few times a second; who drives a scheduler himself may tell it less
+    /// often, and nothing ages before he does. Bounded work, no allocation.
+    fn tick(&mut self, now: Tick) {
+        let _ = now;
+    }
+
+    /// `before` did the same service's work until now, under the same name, with other members or
+    /// weights; it is dropped afterwards. For what should outlive a change: the turn, remembered clients.
+    /// Called in the worker after `rebuild`, so without allocation. To reach the fields of `before`:
+    ///
+    /// ```
+    /// # use lvs_core::{flow::WireTuple, sched::{Scheduler, ServerLoad}};
+    /// # use core::any::Any;
+    /// # struct InTurn { next: usize }
+    /// # impl Scheduler for InTurn {
+    /// # fn rebuild(&mut self, _servers: &[ServerLoad]) {}
+    /// # fn pick(&mut self, _flow: &WireTuple, _servers: &[ServerLoad]) -> Option<usize> { None }
+    /// fn take_over(&mut self, before: &mut dyn Scheduler) {
+    ///     let before: &mut dyn Any = before;
+    ///     if let Some(before) = before.downcast_mut::<Self>() {
+    ///         self.next = before.next;
+    ///     }
+    /// }
+    /// # }
+    /// # let mut new = InTurn { next: 0 };
+    /// # new.take_over(&mut InTurn { next: 7 });
+    /// # assert_eq!(new.next, 7);
+    /// ```
+    fn take_over(&mut self, before: &mut dyn Scheduler) {
+        let _ = before;
     }
 }
 

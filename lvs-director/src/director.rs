@@ -193,8 +193,8 @@ impl<'m, P: PortPlan> Director<'m, P> {
         Some(session)
     }
 
-    /// Repeats questions to neighbours, gives up those that do not answer, and after a new configuration
-    /// leads sessions onto their new ways. To be called once per round.
+    /// Repeats questions to neighbours, gives up those that do not answer, after a new configuration
+    /// leads sessions onto their new ways, and tells schedulers the time. To be called once per round.
     pub fn tick<L: Lane>(&mut self, now: Time, lane: &mut L, out: &mut Outputs<L::Buf>) {
         while let Some(poll) = self.neighbours.poll(now, NEIGHBOURS_PER_TICK) {
             match poll {
@@ -210,6 +210,7 @@ impl<'m, P: PortPlan> Director<'m, P> {
             }
         }
         self.reroute_some();
+        self.generation.tick(now.tick());
     }
 
     fn reroute_some(&mut self) {

@@ -43,6 +43,19 @@ impl Scheduler for RoundRobin {
         self.moved = true;
         Some(at)
     }
+
+    fn take_over(&mut self, before: &mut dyn Scheduler) {
+        let before: &mut dyn core::any::Any = before;
+        if let Some(before) = before.downcast_ref::<Self>()
+            && before.moved
+        {
+            // As in `rebuild`.
+            let picked = before.order.iter().take(before.next).rev();
+            let mut places = picked.filter_map(|id| self.order.iter().position(|at| at == id));
+            self.next = places.next().map_or(0, |at| at.saturating_add(1));
+            self.moved = true;
+        }
+    }
 }
 
 fn build(args: SchedulerArgs) -> Box<dyn Scheduler> {

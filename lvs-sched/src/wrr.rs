@@ -84,6 +84,19 @@ impl Scheduler for WeightedRoundRobin {
         self.moved |= found.is_some();
         found
     }
+
+    fn take_over(&mut self, before: &mut dyn Scheduler) {
+        let before: &mut dyn core::any::Any = before;
+        let Some(before) = before.downcast_ref::<Self>().filter(|before| before.moved) else {
+            return;
+        };
+        (self.asked, self.moved) = (before.asked, true);
+        if self.known == before.known {
+            (self.run, self.next) = (before.run, before.next);
+        } else {
+            self.keep_pass();
+        }
+    }
 }
 
 impl WeightedRoundRobin {
@@ -190,9 +203,10 @@ impl WeightedRoundRobin {
         let available = |at: &usize| servers.get(*at).is_some_and(ServerLoad::is_available);
         if let Some(run) = self.runs.get(self.run) {
             let members = self.entries.get(run.first..)?.get(..run.len)?;
-            let mut rest = members.iter().map(|at| usize::from(*at)).enumerate().skip(self.next);
-            let (place, at) = rest.find(|(_, at)| available(at))?;
-            self.next = place.saturating_add(1);
+            let rest = members.get(self.next..)?;
+            let passed = rest.iter().position(|at| available(&usize::from(*at)))?;
+            let at = usize::from(*rest.get(passed)?);
+            self.next = self.next.saturating_add(passed).saturating_add(1);
             return Some(at);
         }
         let heavy =

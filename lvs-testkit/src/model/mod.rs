@@ -122,8 +122,8 @@ impl Model {
         let before = core::mem::take(&mut self.turns);
         for id in self.world.configured() {
             let service = self.world.service(*id);
-            let old = before.get(&id.0).filter(|turns| turns.go_on_for(service));
-            self.turns.insert(id.0, old.cloned().unwrap_or_else(|| Turns::new(service)));
+            let turns = before.get(&id.0).map(|turns| turns.under(service));
+            self.turns.insert(id.0, turns.unwrap_or_else(|| Turns::new(service)));
         }
         let used = self.world.spec().services.iter().filter_map(|service| service.pool).max();
         self.pool_turns.resize(used.map_or(0, |highest| highest + 1), 0);

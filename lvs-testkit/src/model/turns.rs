@@ -5,52 +5,90 @@ use lvs_core::snapshot::ServiceSpec;
 /// Whose turn it is in one service.
 #[derive(Clone, Debug)]
 pub(super) struct Turns {
-    /// What the cycle was made from; other members, weights or another algorithm start it again.
+    /// What the cycle was made from.
     made_from: ServiceSpec,
-    /// Places of servers in the order of their turns.
-    cycle: Vec<usize>,
+    /// Places of servers in the order of their turns, with the least weight that the pass asks for.
+    cycle: Vec<(u32, usize)>,
     next: usize,
+    /// The newest turn that was taken; over a change of servers, what it counts for among the new ones.
+    last: Option<Last>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    /// The weight that its pass asks for.
+    asked: u32,
+    /// The place behind its server.
+    behind: usize,
 }
 
 impl Turns {
     pub(super) fn new(service: &ServiceSpec) -> Self {
         let weights: Vec<u32> = service.servers.iter().map(|s| u32::from(s.weight.0)).collect();
         let cycle = match service.scheduler.name {
-            "rr" => (0..weights.len()).filter(|at| weights[*at] > 0).collect(),
+            "rr" => (0..weights.len()).filter(|at| weights[*at] > 0).map(|at| (1, at)).collect(),
             "wrr" => weighted(&weights),
             name => panic!("the model knows rr and wrr, not {name}"),
         };
-        Self { made_from: service.clone(), cycle, next: 0 }
+        // The first turn is in the least demanding pass.
+        let next = cycle.iter().position(|(asked, _)| *asked == 1).unwrap_or(0);
+        Self { made_from: service.clone(), cycle, next, last: None }
     }
 
-    /// Whether the turns go on under another configuration of the same service.
-    pub(super) fn go_on_for(&self, service: &ServiceSpec) -> bool {
-        self.made_from.scheduler == service.scheduler && self.made_from.servers == service.servers
+    /// The turns under another configuration of the same service.
+    pub(super) fn under(&self, service: &ServiceSpec) -> Self {
+        let mut new = Self::new(service);
+        let Some(last) = self.last.filter(|_| self.made_from.scheduler == service.scheduler) else {
+            return new;
+        };
+        if self.made_from.servers == service.servers {
+            return Self { made_from: service.clone(), ..self.clone() };
+        }
+        let mut before = self.made_from.servers[..last.behind].iter().rev();
+        let new_place = |addr| service.servers.iter().position(|s| s.addr == addr);
+        let behind = before.find_map(|s| new_place(s.addr)).map_or(0, |at| at + 1);
+        let asked = new.pass_nearest(last.asked);
+        let next = match service.scheduler.name {
+            "rr" => new.cycle.iter().position(|(_, at)| *at >= behind),
+            _ => new.cycle.iter().position(|(pass, _)| *pass <= asked),
+        };
+        (new.next, new.last) = (next.unwrap_or(0), Some(Last { asked, behind }));
+        new
+    }
+
+    /// The pass that goes on for one that asked for so much: Linux `ip_vs_wrr_dest_changed`.
+    fn pass_nearest(&self, asked: u32) -> u32 {
+        let top = self.cycle.first().map_or(0, |(asked, _)| *asked);
+        let weights = self.made_from.servers.iter().map(|s| u32::from(s.weight.0));
+        match weights.fold(0, gcd) {
+            _ if asked > top || asked == 0 => top,
+            0 | 1 => asked,
+            step => asked / step * step + 1,
+        }
     }
 
     /// The place of the server for a new session.
     pub(super) fn take(&mut self) -> Option<usize> {
-        let at = *self.cycle.get(self.next % self.cycle.len().max(1))?;
+        let (asked, at) = *self.cycle.get(self.next % self.cycle.len().max(1))?;
         self.next += 1;
+        self.last = Some(Last { asked, behind: at + 1 });
         Some(at)
     }
 }
 
-/// Passes over the list, each asking for one greatest common divisor less than the pass before, from the
-/// least demanding one on: Linux `net/netfilter/ipvs/ip_vs_wrr.c`.
-fn weighted(weights: &[u32]) -> Vec<usize> {
-    let gcd = |mut a: u32, mut b: u32| {
-        while b > 0 {
-            (a, b) = (b, a % b);
-        }
-        a
-    };
+fn gcd(mut a: u32, mut b: u32) -> u32 {
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+/// Passes over the list, each asking for one greatest common divisor less than the pass before, the last
+/// for 1: Linux `net/netfilter/ipvs/ip_vs_wrr.c`.
+fn weighted(weights: &[u32]) -> Vec<(u32, usize)> {
     let step = weights.iter().copied().fold(0, gcd).max(1);
     let highest = weights.iter().copied().max().unwrap_or(0);
-    let mut passes: Vec<u32> = (1..=highest).rev().step_by(step as usize).collect();
-    if !passes.is_empty() {
-        passes.rotate_right(1);
-    }
+    let passes = (1..=highest.saturating_sub(step - 1)).rev().step_by(step as usize);
     let members = |asked| (0..weights.len()).filter(move |at| weights[*at] >= asked);
-    passes.into_iter().flat_map(members).collect()
+    passes.flat_map(|asked| members(asked).map(move |at| (asked, at))).collect()
 }
