@@ -7,7 +7,7 @@
 //! | receive and send | [`io::Lane`], the trait of every back end; [`io::mem`] is one in memory |
 //! | track connections | [`session::SessionStore`], in memory that you lend |
 //! | describe services and servers | `snapshot::SnapshotSpec` |
-//! | choose a server your own way | `sched::Scheduler`; the crate `lvs-sched` has eleven |
+//! | choose a server your own way | `sched::Scheduler`; the crate `lvs-sched` has all of IPVS and more |
 //! | know why a packet was dropped | [`verdict::DropReason`]; [`counters`], [`event`] |
 //!
 //! All of it together, one worker of a balancer, is the crate `lvs-director`.

@@ -21,7 +21,7 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
-    fn is_less_than(self, other: Self) -> bool {
+    pub(crate) fn is_less_than(self, other: Self) -> bool {
         if self.weight == 0 || other.weight == 0 {
             return self.weight > other.weight;
         }

@@ -40,6 +40,13 @@ pub fn flow(n: u32) -> WireTuple {
     WireTuple::new(L4Proto::Tcp, [a, b, c, d].into(), sport, [10, 0, 0, 80].into(), 80).unwrap()
 }
 
+/// The flow of the `n`-th client to a destination of its own.
+pub fn visit(n: u32) -> WireTuple {
+    let flow = flow(n);
+    let [a, b, c] = [(n >> 16) as u8, (n >> 8) as u8, n as u8];
+    WireTuple::new(L4Proto::Tcp, flow.src(), flow.sport(), [10, a, b, c].into(), 80).unwrap()
+}
+
 /// The servers that so many picks give, as letters: `A` is the first of the list, `-` is nobody.
 pub fn letters(scheduler: &mut dyn Scheduler, servers: &[ServerLoad], picks: u32) -> String {
     let name =

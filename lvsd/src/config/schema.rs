@@ -250,7 +250,7 @@ pub const SERVICE: Section = Section {
             "name of a scheduler",
             "\"wrr\"",
             "\"rr\"",
-            "How a server is chosen for a new connection, by the names of `ipvsadm -s`: `rr` in turn, `wrr` in turn by weight, `lc` `wlc` `sed` `nq` by load, `sh` `mh` `dh` by hash (`sh-port`, `mh-fallback` and so on with flags), `fo` `ovf` by order.",
+            "How a server is chosen for a new connection, by the names of `ipvsadm -s`: `rr` in turn, `wrr` in turn by weight (`wrr-smooth` spread out), `lc` `wlc` `sed` `nq` `twos` by load, `sh` `mh` `maglev` `conhash` by hash of the client, `dh` `lblc` `lblcr` by destination, `fo` `ovf` by order. Flags are part of the name: `sh-port`, `sh-fallback`, `sh-port-fallback`, the same of `mh`; `maglev-large`, `maglev-source`, `maglev-source-large`.",
         ),
         key(
             "local_pool",
