@@ -16,6 +16,7 @@
 //! | [`net`] | simulated network: smoltcp hosts, switches with seeded faults and VLANs, a virtual clock |
 //! | [`workers`] | several workers that are one balancer, over a device with several queues |
 //! | [`pcap`] | capture files for goldens and replay |
+//! | [`golden`] | recorded packets of Linux IPVS, and the judge of those who replay them |
 //! | [`traffic`] | traffic in bulk: millions of sessions, attacks, mixed sizes |
 //!
 //! The in-memory lane itself, and lanes that lose, count and show packets, are in
@@ -82,6 +83,7 @@
 
 pub mod build;
 pub mod contract;
+pub mod golden;
 pub mod model;
 pub mod net;
 pub mod nic;

@@ -1,0 +1,57 @@
+//! The recorded packets of Linux IPVS (`tests/pcap`) through the director, one at a time and in bursts.
+
+mod stage;
+
+use lvs_testkit::golden::{self, Case, Differences};
+use std::io::Write as _;
+use std::path::Path;
+
+fn root() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/pcap")
+}
+
+/// The cases of modes that there are, and the differences. Says how many are left out.
+fn cases() -> (Vec<Case>, Differences) {
+    let all = golden::load(root()).expect("readable cases");
+    let differences = Differences::read(root().join("ours.json")).expect("a readable list");
+    assert!(all.len() >= 90, "cases are missing: {}", all.len());
+    assert_eq!(differences.strays(&all), Vec::<String>::new(), "differences of no packet");
+    let known = |mode: &String| all.iter().any(|case| case.mode == *mode);
+    assert!(differences.pending.iter().all(known), "pending modes that no case has");
+    let (pending, now): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|case| differences.pending.contains(&case.mode));
+    // Past the harness, which keeps to itself what a passing test prints.
+    let _ = writeln!(
+        std::io::stderr(),
+        "PENDING: {} of {} cases wait for the modes {}",
+        pending.len(),
+        pending.len() + now.len(),
+        differences.pending.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+    );
+    (now, differences)
+}
+
+#[test]
+fn each_packet_gives_what_the_kernel_made_of_it() {
+    let (cases, differences) = cases();
+    let faults: Vec<String> = cases
+        .iter()
+        .flat_map(|case| case.judge(&differences, &stage::one_by_one(case).observed))
+        .collect();
+    let packets: usize = cases.iter().map(|case| case.steps.len()).sum();
+    println!("{} cases, {packets} packets", cases.len());
+    assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n"));
+    assert!(packets >= 200, "{packets}");
+}
+
+#[test]
+fn bursts_give_the_same_frames_in_the_same_order() {
+    let (cases, _) = cases();
+    for case in &cases {
+        let (single, burst) = (stage::one_by_one(case), stage::in_bursts(case));
+        for arm in 0..case.arms.len() {
+            assert_eq!(single.sent(arm), burst.sent(arm), "{} on {}", case.name, case.arms[arm]);
+        }
+        assert_eq!(single.counters, burst.counters, "{}", case.name);
+    }
+}
