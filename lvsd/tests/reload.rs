@@ -58,7 +58,11 @@ fn a_service_comes_and_goes_with_its_route_and_the_process_stays() {
             assert!(said.contains(line), "{line} in {said}");
         }
         running.until("the route has gone", |_| space.blackholes() == HOLES);
-        let status = running.until("the third", |status| status["configuration"] == 3);
+        let status = running.until("the third", |status| {
+            status["configuration"] == 3 && status["servers"][0]["address"] == "10.77.0.12:80"
+        });
+        assert_eq!(status["servers"].as_array().map(Vec::len), Some(1), "{status}");
+        assert_eq!(status["servers"][0]["service"], "tcp 10.77.0.80:80");
         assert_eq!((&status["restarts"], &status["data_pid"]), (&0.into(), &data.into()));
         assert_eq!(running.stop(Signal::Terminate).0.code(), Some(0));
         assert_eq!(space.blackholes(), [""; 0]);

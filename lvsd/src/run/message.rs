@@ -82,6 +82,36 @@ pub(super) struct Counts {
     pub(super) drops: BTreeMap<String, u64>,
     /// Each port, in the order of the configuration.
     pub(super) ports: Vec<PortCounts>,
+    /// The first [`MOST_SERVERS`] servers: those of the configuration, and removed ones with sessions.
+    pub(super) servers: Vec<ServerCounts>,
+    /// How many more there are.
+    pub(super) servers_left_out: u64,
+}
+
+/// So many servers fit a message with room to spare: each takes less than 256 bytes.
+pub(super) const MOST_SERVERS: usize = 256;
+
+/// Counters of one server of one service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ServerCounts {
+    /// Protocol and address of the service; none when the whole service was removed.
+    pub(super) service: Option<String>,
+    /// Its address.
+    pub(super) address: String,
+    /// Whether the configuration no longer has it.
+    pub(super) removed: bool,
+    /// Its share of new sessions.
+    pub(super) weight: u16,
+    /// Sessions in an established state.
+    pub(super) active: u32,
+    /// All other sessions.
+    pub(super) inactive: u32,
+    /// Sessions opened.
+    pub(super) opened: u64,
+    /// Packets from clients and to them.
+    pub(super) packets: [u64; 2],
+    /// Bytes of the IP packets, the same way.
+    pub(super) bytes: [u64; 2],
 }
 
 /// Counters of one port.
@@ -215,6 +245,25 @@ mod tests {
         };
         let json = serde_json::to_string(&Port::from(&meta)).unwrap();
         assert_eq!(PortMeta::from(serde_json::from_str::<Port>(&json).unwrap()), meta);
+    }
+
+    #[test]
+    fn counts_of_the_most_servers_fit_a_message() {
+        let long = "udp [2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535".to_owned();
+        let server = ServerCounts {
+            service: Some(long.clone()),
+            address: long,
+            removed: false,
+            weight: u16::MAX,
+            active: u32::MAX,
+            inactive: u32::MAX,
+            opened: u64::MAX,
+            packets: [u64::MAX; 2],
+            bytes: [u64::MAX; 2],
+        };
+        let counts = Counts { servers: vec![server; MOST_SERVERS], ..Counts::default() };
+        let bytes = serde_json::to_vec(&FromData::Counts(counts)).unwrap().len();
+        assert!(bytes < LONGEST - (24 << 10), "{bytes}: room for ports and drops is missing");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The loop of the data process: receive, balance, send, expire, and wait when there is nothing.
 
-use super::message::{Counts, PortCounts};
+use super::message::{Counts, MOST_SERVERS, PortCounts, ServerCounts};
 use super::swap::Inbox;
 use crate::config::{Config, Secrets};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -141,7 +141,10 @@ impl<'m> Worker<'m> {
             .collect();
         let dropped = |reason: &DropReason| self.director.counters().dropped(*reason);
         let drops = DropReason::ALL.iter().filter(|reason| dropped(reason) > 0);
+        let (servers, servers_left_out) = self.servers();
         Counts {
+            servers,
+            servers_left_out,
             sessions: u64::from(self.director.store().len()),
             leaving: self.leaving(),
             ports_in_use: self.director.store().ports_in_use(),
@@ -150,6 +153,39 @@ impl<'m> Worker<'m> {
             drops: drops.map(|reason| (reason.id().to_owned(), dropped(reason))).collect(),
             ports,
         }
+    }
+
+    /// What each server has, up to the most that fit a message, and how many more there are.
+    fn servers(&self) -> (Vec<ServerCounts>, u64) {
+        let generation = self.director.generation();
+        let snapshot = generation.snapshot();
+        let mut counted = Vec::new();
+        let mut left_out = 0;
+        for server in snapshot.servers() {
+            let count = generation.server_count(server.id).copied().unwrap_or_default();
+            let removed = server.state == ServerState::Removed;
+            if removed && count.active == 0 && count.inactive == 0 {
+                continue;
+            }
+            if counted.len() >= MOST_SERVERS {
+                left_out += 1;
+                continue;
+            }
+            let (inbound, outbound) = (count.carried.inbound, count.carried.outbound);
+            let service = snapshot.service(server.service).map(|service| service.key);
+            counted.push(ServerCounts {
+                service: service.map(|key| format!("{} {}", key.proto, key.addr)),
+                address: server.addr.to_string(),
+                removed,
+                weight: server.weight.0,
+                active: count.active,
+                inactive: count.inactive,
+                opened: count.carried.sessions,
+                packets: [inbound.packets, outbound.packets],
+                bytes: [inbound.bytes, outbound.bytes],
+            });
+        }
+        (counted, left_out)
     }
 
     /// Sessions of servers that the configuration no longer has.
