@@ -87,12 +87,12 @@ pub struct Session {
 
 const _: () = assert!(size_of::<Session>() == 64);
 
+/// One's complement sum of the 16-bit words. A number plus itself with its halves exchanged has the sum of
+/// the halves on top, the carry already added at the end.
 #[inline(always)]
 const fn fold(sum: u64) -> u16 {
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + ((sum >> 16) & 0xffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    ((sum & 0xffff) + (sum >> 16)) as u16
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 /// RFC 1624: a checksum field after a change of the sum.
