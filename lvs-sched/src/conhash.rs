@@ -129,3 +129,26 @@ pub const DEF: SchedulerDef = SchedulerDef {
     summary: "consistent hashing ring: by client address, no client of another server moves",
     build,
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    #[test]
+    fn a_search_finds_the_first_point_at_or_behind_a_hash_wherever_it_lies() {
+        let points =
+            vec![(0, 9), (5, 1), (5, 2), (1 << 30, 3), ((1 << 30) + 1, 4), (u32::MAX - 1, 5)];
+        for shift in [0x1c, 0x1d, 31] {
+            let ring = Ring { starts: starts(&points, shift), points: points.clone(), shift };
+            for near in points.iter().map(|(point, _)| *point) {
+                for hash in [near.saturating_sub(1), near, near.saturating_add(1)] {
+                    let slow = points.iter().position(|(point, _)| *point >= hash);
+                    // The low half of a hash does not count.
+                    let found = ring.find(u64::from(hash) << 32 | 0xffff);
+                    assert_eq!(found, slow.unwrap_or(points.len()), "{hash} {shift}");
+                }
+            }
+        }
+    }
+}
