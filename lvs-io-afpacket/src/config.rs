@@ -115,11 +115,17 @@ pub enum FanoutMode {
     Hash,
     /// By port, the software twin of a flow rule on a NIC: a frame to one of `locals` goes to member
     /// `destination port mod members`, and so does an ICMP error about a frame from there (its own
-    /// port taken from the quoted header). Everything else goes by a hash of source address and
-    /// source port. An empty list means that every address counts as local.
+    /// port taken from the quoted header). A frame to one of `virtuals` goes by a hash of source
+    /// address and source port ([`lvs_core::plan::LowBits::fanout_member`]), and everything else by the same hash of its
+    /// destination: what a NAT server answers meets its client's packets.
+    ///
+    /// Without `virtuals` everything that is not to a local address goes by its source; without either,
+    /// every address counts as local.
     LocalPort {
         /// The networks of the director's local addresses.
         locals: Vec<LocalNet>,
+        /// The networks of its services.
+        virtuals: Vec<LocalNet>,
     },
 }
 

@@ -35,10 +35,14 @@ impl PortMeta {
                 out.push(1);
                 out.extend(group.to_le_bytes());
             }
-            Some(Fanout { group, mode: FanoutMode::LocalPort { locals } }) => {
+            Some(Fanout { group, mode: FanoutMode::LocalPort { locals, virtuals } }) => {
                 out.push(2);
                 out.extend(group.to_le_bytes());
-                locals.iter().for_each(|net| put_net(&mut out, net));
+                // More than the kernel takes in one program anyway.
+                let count = u16::try_from(locals.len()).unwrap_or(u16::MAX);
+                out.extend(count.to_le_bytes());
+                let locals = locals.iter().take(count.into());
+                locals.chain(virtuals).for_each(|net| put_net(&mut out, net));
             }
         }
         out
@@ -137,11 +141,13 @@ impl Reader<'_> {
         match kind {
             1 => Some(Some(Fanout { group, mode: FanoutMode::Hash })),
             2 => {
-                let mut locals = Vec::new();
+                let count = self.u16()?;
+                let locals = (0..count).map(|_| self.net()).collect::<Option<_>>()?;
+                let mut virtuals = Vec::new();
                 while !self.0.is_empty() {
-                    locals.push(self.net()?);
+                    virtuals.push(self.net()?);
                 }
-                Some(Some(Fanout { group, mode: FanoutMode::LocalPort { locals } }))
+                Some(Some(Fanout { group, mode: FanoutMode::LocalPort { locals, virtuals } }))
             }
             _ => None,
         }
@@ -169,8 +175,14 @@ mod tests {
         [
             None,
             Some(Fanout { group: 7, mode: FanoutMode::Hash }),
-            Some(Fanout { group: 65535, mode: FanoutMode::LocalPort { locals } }),
-            Some(Fanout { group: 0, mode: FanoutMode::LocalPort { locals: vec![] } }),
+            Some(Fanout {
+                group: 65535,
+                mode: FanoutMode::LocalPort { locals: locals.clone(), virtuals: vec![] },
+            }),
+            Some(Fanout {
+                group: 0,
+                mode: FanoutMode::LocalPort { locals: vec![], virtuals: locals },
+            }),
         ]
         .into_iter()
         .map(|fanout| PortMeta {

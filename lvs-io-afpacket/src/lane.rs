@@ -1,6 +1,6 @@
 //! All ports of one worker: the mapped rings, and the [`Lane`] that receives from and sends to them.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use lvs_core::addr::MacAddr;
 use lvs_core::io::{
@@ -58,7 +58,8 @@ impl Rings {
 
     /// The lane over these rings. Packets of an earlier lane are gone by then, since they borrowed.
     pub fn lane(&mut self) -> PacketLane<'_> {
-        PacketLane { rings: self, batch: SendBatch::new(), polls: Vec::new() }.with_polls()
+        PacketLane { rings: self, batch: SendBatch::new(), polls: Vec::new(), wake: None }
+            .with_polls()
     }
 }
 
@@ -67,6 +68,7 @@ pub struct PacketLane<'m> {
     rings: &'m Rings,
     batch: SendBatch,
     polls: Vec<libc::pollfd>,
+    wake: Option<OwnedFd>,
 }
 
 /// What a port that does not exist can do.
@@ -108,6 +110,17 @@ impl<'m> PacketLane<'m> {
 
     fn port(&self, port: PortId) -> Option<&'m PortRing> {
         self.rings.ports.get(port.index())
+    }
+
+    /// Lets [`wait`](WaitReady::wait) also return when this descriptor becomes readable, so that others
+    /// can wake the worker. Reading from it is the caller's part.
+    #[must_use]
+    pub fn wake_by(mut self, wake: OwnedFd) -> Self {
+        self.polls.truncate(self.rings.ports.len());
+        let fd = wake.as_raw_fd();
+        self.polls.push(libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+        self.wake = Some(wake);
+        self
     }
 
     /// Looks at link and MTU of all ports again. [`wait`](WaitReady::wait) does it whenever nothing

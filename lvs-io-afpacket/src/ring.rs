@@ -242,8 +242,8 @@ fn join(rx: BorrowedFd<'_>, meta: &PortMeta, fanout: &Fanout) -> Result<(), Open
     let request = u32::from(fanout.group) | mode << 16;
     sys::set(rx, SOL, libc::PACKET_FANOUT, &request)
         .map_err(refused(&meta.name, Step::JoinFanout))?;
-    if let FanoutMode::LocalPort { locals } = &fanout.mode {
-        sys::set_fanout_program(rx, &steer::program(locals))
+    if let FanoutMode::LocalPort { locals, virtuals } = &fanout.mode {
+        sys::set_fanout_program(rx, &steer::program(locals, virtuals))
             .map_err(refused(&meta.name, Step::FanoutProgram))?;
     }
     Ok(())

@@ -67,6 +67,8 @@ enum Label {
     Quoted6,
     Source4,
     Source6,
+    Destination4,
+    Destination6,
     Addresses4,
     Addresses6,
     Mix,
@@ -140,39 +142,47 @@ impl Program {
 }
 
 /// The program for [`FanoutMode::LocalPort`](crate::FanoutMode::LocalPort).
-pub(crate) fn program(locals: &[LocalNet]) -> Vec<Op> {
+pub(crate) fn program(locals: &[LocalNet], virtuals: &[LocalNet]) -> Vec<Op> {
     let mut p = Program::default();
     p.op(LD_H, PROTOCOL);
     p.jump_if(JEQ, 0x0800, Label::V4);
     p.jump_if(JEQ, 0x86dd, Label::V6);
     p.op(RET_K, 0);
     p.label(Label::V4);
-    destination(&mut p, locals, IpAddr::is_ipv4, Label::Local4, Label::Source4);
+    let v4 = [Label::Local4, Label::Source4, Label::Destination4];
+    destination(&mut p, locals, virtuals, IpAddr::is_ipv4, v4);
     p.label(Label::V6);
-    destination(&mut p, locals, IpAddr::is_ipv6, Label::Local6, Label::Source6);
+    let v6 = [Label::Local6, Label::Source6, Label::Destination6];
+    destination(&mut p, locals, virtuals, IpAddr::is_ipv6, v6);
     local4(&mut p);
     local6(&mut p);
-    source(&mut p);
+    end4(&mut p, Label::Source4, 0, 12);
+    end4(&mut p, Label::Destination4, 2, 16);
+    end6(&mut p, Label::Source6, 40, 8);
+    end6(&mut p, Label::Destination6, 42, 24);
     addresses(&mut p);
     p.finish()
 }
 
-/// Decides between "to a local address" and "anything else".
+/// Decides between "to a local address", "to a service" and "anything else".
 fn destination(
     p: &mut Program,
     locals: &[LocalNet],
+    virtuals: &[LocalNet],
     family: fn(&IpAddr) -> bool,
-    local: Label,
-    other: Label,
+    [local, service, other]: [Label; 3],
 ) {
-    if locals.is_empty() {
-        p.jump(local);
-        return;
-    }
     for net in locals.iter().filter(|net| family(&net.addr)) {
         p.jump_if_in(*net, local);
     }
-    p.jump(other);
+    for net in virtuals.iter().filter(|net| family(&net.addr)) {
+        p.jump_if_in(*net, service);
+    }
+    p.jump(match (locals.is_empty(), virtuals.is_empty()) {
+        (true, true) => local,
+        (false, true) => service,
+        (_, false) => other,
+    });
 }
 
 fn local4(p: &mut Program) {
@@ -223,34 +233,39 @@ fn local6(p: &mut Program) {
     p.op(RET_A, 0);
 }
 
-/// Hash of source address and source port; all fragments of a datagram go by addresses.
-fn source(p: &mut Program) {
-    p.label(Label::Source4);
+/// Hash of one end of an IPv4 packet, its port at `port` of the transport header and its address at
+/// `address`; all fragments of a datagram go by addresses.
+fn end4(p: &mut Program, label: Label, port: u32, address: u32) {
+    p.label(label);
     p.op(LD_H, 6);
     p.jump_if(JSET, FRAGMENT, Label::Addresses4);
     p.op(LD_B, 9);
     for protocol in WITH_PORTS {
         p.ops.push(Op { code: JEQ, jt: 0, jf: 5, k: protocol });
         p.op(LDX_MSH, 0);
-        p.op(LD_H_X, 0);
+        p.op(LD_H_X, port);
         p.op(TAX, 0);
-        p.op(LD_W, 12);
+        p.op(LD_W, address);
         p.jump(Label::Mix);
     }
     p.jump(Label::Addresses4);
-    p.label(Label::Source6);
+}
+
+/// The same for IPv6, `port` and the four words from `address` on counted from the network header.
+fn end6(p: &mut Program, label: Label, port: u32, address: u32) {
+    p.label(label);
     p.op(LD_B, 6);
     for protocol in WITH_PORTS {
         p.ops.push(Op { code: JEQ, jt: 0, jf: 13, k: protocol });
-        p.op(LD_H, 40);
-        for word in [8, 12, 16] {
+        p.op(LD_H, port);
+        for word in [0, 4, 8] {
             p.op(TAX, 0);
-            p.op(LD_W, word);
+            p.op(LD_W, address + word);
             p.op(XOR_X, 0);
         }
         // `Mix` folds the last word in: X is what was gathered so far, A is that word.
         p.op(TAX, 0);
-        p.op(LD_W, 20);
+        p.op(LD_W, address + 12);
         p.jump(Label::Mix);
     }
     p.jump(Label::Addresses6);

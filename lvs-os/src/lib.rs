@@ -32,6 +32,7 @@ compile_error!("lvs-os wraps Linux system calls: it builds on Linux only");
 
 pub mod channel;
 pub mod clock;
+pub mod cpu;
 pub mod memory;
 pub mod namespace;
 pub mod privilege;

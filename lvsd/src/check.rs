@@ -133,7 +133,7 @@ fn summary(config: &Config) -> Value {
     });
     json!({
         "director": config.director.name,
-        "session_memory_bytes": config.session_memory().ok(),
+        "session_memory_bytes": config.run_memory().ok(),
         "ports": config.ports.iter().map(|port| &port.name.value).collect::<Vec<_>>(),
         "local_pools": pools.collect::<Vec<_>>(),
         "services": services.collect::<Vec<_>>(),
@@ -155,7 +155,7 @@ fn describe(config: &Config) -> String {
     if addresses > 0 {
         parts.push(counted(usize::try_from(addresses).unwrap_or(usize::MAX), "local address"));
     }
-    let memory = config.session_memory().unwrap_or(usize::MAX).div_ceil(1 << 20);
+    let memory = config.run_memory().unwrap_or(usize::MAX).div_ceil(1 << 20);
     format!(
         "{}\nRoom for {fullnat} FullNAT and {nat} NAT sessions, in {memory} MiB",
         parts.join(", ")

@@ -146,6 +146,20 @@ fn a_run_passes_and_says_so_in_text_and_in_json() {
     });
 }
 
+/// Two workers: both carry packets, none gets what the other one owns, and NAT answers meet their clients.
+#[test]
+fn two_workers_balance_as_one() {
+    for_every_user("workers", |place| {
+        for scenario in ["fullnat", "nat"] {
+            let output = place.output(&["run", scenario, "--workers", "2", "--json"]);
+            let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!(report["pass"], true, "{report:#}");
+            let checks = report["checks"].as_array().unwrap();
+            assert!(checks.iter().any(|c| c["id"] == "workers" && c["pass"] == true), "{report:#}");
+        }
+    });
+}
+
 #[test]
 fn a_run_whose_network_is_broken_fails() {
     for_every_user("broken", |place| {

@@ -2,6 +2,7 @@
 
 use super::*;
 use core::net::{Ipv4Addr, Ipv6Addr};
+use lvs_core::plan::LowBits;
 
 /// Runs a program as the kernel does; a load beyond the packet ends it with 0.
 fn run(ops: &[Op], ethertype: u16, packet: &[u8]) -> u32 {
@@ -83,7 +84,7 @@ fn locals() -> Vec<LocalNet> {
 #[test]
 fn a_reply_to_a_local_address_goes_by_its_destination_port() {
     for nets in [vec![], locals()] {
-        let ops = program(&nets);
+        let ops = program(&nets, &[]);
         for port in [0u16, 1, 80, 1024, 33333, 65535] {
             for protocol in [6, 17, 132] {
                 for options in [0, 4, 40] {
@@ -99,7 +100,7 @@ fn a_reply_to_a_local_address_goes_by_its_destination_port() {
 
 #[test]
 fn an_icmp_error_goes_to_the_owner_of_the_quoted_source_port() {
-    let ops = program(&locals());
+    let ops = program(&locals(), &[]);
     for options in [0, 8] {
         let quoted = v4([198, 51, 100, 1], 6, options, &ports(40_001, 80));
         let error = [&[3, 4, 0, 0, 0, 0, 0, 0][..], &quoted].concat();
@@ -117,7 +118,7 @@ fn an_icmp_error_goes_to_the_owner_of_the_quoted_source_port() {
 
 #[test]
 fn traffic_to_other_addresses_spreads_by_source_and_stays_with_its_flow() {
-    let ops = program(&locals());
+    let ops = program(&locals(), &[]);
     let mut members = [[0u32; 4]; 2];
     for port in 1024..3072u16 {
         let four = v4([203, 0, 113, 1], 6, 0, &ports(port, 80));
@@ -134,7 +135,7 @@ fn traffic_to_other_addresses_spreads_by_source_and_stays_with_its_flow() {
 #[test]
 fn all_fragments_of_a_datagram_go_to_one_member() {
     for nets in [vec![], locals()] {
-        let ops = program(&nets);
+        let ops = program(&nets, &[]);
         let mut first = v4([10, 9, 1, 1], 17, 0, &ports(53, 1000));
         first[6] = 0x20;
         let mut later = v4([10, 9, 1, 1], 17, 0, &[0xab; 64]);
@@ -145,7 +146,7 @@ fn all_fragments_of_a_datagram_go_to_one_member() {
 
 #[test]
 fn runts_and_other_protocols_go_to_the_first_member() {
-    let ops = program(&locals());
+    let ops = program(&locals(), &[]);
     assert_eq!(run(&ops, 0x0806, &[0xff; 28]), 0);
     assert_eq!(run(&ops, 0x0800, &[0x45; 10]), 0);
     assert_eq!(run(&ops, 0x86dd, &[0x60; 30]), 0);
@@ -155,7 +156,7 @@ fn runts_and_other_protocols_go_to_the_first_member() {
 #[test]
 fn a_prefix_that_ends_inside_a_word_matches_exactly() {
     let net = LocalNet { addr: "fd12:3456:7800::".parse().unwrap(), prefix: 41 };
-    let ops = program(&[net, LocalNet { addr: "10.1.2.128".parse().unwrap(), prefix: 25 }]);
+    let ops = program(&[net, LocalNet { addr: "10.1.2.128".parse().unwrap(), prefix: 25 }], &[]);
     let port = |addr: &str| run(&ops, 0x86dd, &v6(addr.parse().unwrap(), 6, &ports(5, 777)));
     assert_eq!(port("fd12:3456:7801::1"), 777);
     assert_eq!(port("fd12:3456:787f:ffff::1"), 777);
@@ -163,4 +164,41 @@ fn a_prefix_that_ends_inside_a_word_matches_exactly() {
     assert_ne!(port("fd12:3457:7800::1"), 777);
     assert_eq!(run(&ops, 0x0800, &v4([10, 1, 2, 129], 6, 0, &ports(5, 777))), 777);
     assert_ne!(run(&ops, 0x0800, &v4([10, 1, 2, 127], 6, 0, &ports(5, 777))), 777);
+}
+
+fn host(addr: &str) -> LocalNet {
+    LocalNet { addr: addr.parse().unwrap(), prefix: 128 }
+}
+
+/// What a server answers without a local address of ours (NAT) goes where its client's packets go, and to the
+/// member that `lvs_core` computes.
+#[test]
+fn translated_answers_follow_their_clients_and_the_plan_knows_where() {
+    let virtuals = [host("203.0.113.1"), host("2001:db8::80")];
+    for nets in [vec![], locals()] {
+        let ops = program(&nets, &virtuals);
+        for port in (1024..4000u16).step_by(7) {
+            let there = v4([203, 0, 113, 1], 6, 4, &ports(port, 80));
+            // The client is 192.0.2.7; the answer comes from a server to it.
+            let mut back = v4([192, 0, 2, 7], 6, 0, &ports(8080, port));
+            back[12..16].copy_from_slice(&[10, 1, 0, 11]);
+            let pick = run(&ops, 0x0800, &there);
+            assert_eq!(pick, run(&ops, 0x0800, &back));
+            let ip = Ipv4Addr::new(192, 0, 2, 7).into();
+            assert_eq!(pick % 4, u32::from(LowBits::fanout_member(ip, port, 4)));
+
+            let there = v6("2001:db8::80".parse().unwrap(), 6, &ports(port, 80));
+            let client: Ipv6Addr = "2001:db8::9".parse().unwrap();
+            let mut back = v6(client, 6, &ports(8080, port));
+            back[8..24].copy_from_slice(&"fd01::11".parse::<Ipv6Addr>().unwrap().octets());
+            let pick = run(&ops, 0x86dd, &there);
+            assert_eq!(pick, run(&ops, 0x86dd, &back));
+            assert_eq!(pick % 8, u32::from(LowBits::fanout_member(client.into(), port, 8)));
+        }
+        if let Some(net) = nets.first() {
+            let IpAddr::V4(local) = net.addr else { panic!() };
+            let reply = v4(local.octets(), 6, 0, &ports(80, 4321));
+            assert_eq!(run(&ops, 0x0800, &reply), 4321, "a local address still goes by port");
+        }
+    }
 }

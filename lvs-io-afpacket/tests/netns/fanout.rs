@@ -78,7 +78,7 @@ namespace_test! {
     // A program with offsets from the Ethernet header (`ldh [36]`) sends everything to one member.
     fn the_program_steers_replies_by_local_port() {
         veth("a0", "a1");
-        let mut members = members(&FanoutMode::LocalPort { locals: Vec::new() });
+        let mut members = members(&FanoutMode::LocalPort { locals: Vec::new(), virtuals: Vec::new() });
         let ports = [1000u16, 1001, 1002, 1003, 2047, 65535, 4, 6];
         let want: Vec<_> = ports.iter().map(|port| usize::from(*port) % MEMBERS).collect();
         for options in [0, 4, 40] {
@@ -97,7 +97,7 @@ namespace_test! {
     fn traffic_to_other_addresses_spreads_although_its_port_is_always_the_same() {
         veth("a0", "a1");
         let locals = vec![LocalNet { addr: "192.0.2.0".parse().unwrap(), prefix: 24 }];
-        let mut members = members(&FanoutMode::LocalPort { locals });
+        let mut members = members(&FanoutMode::LocalPort { locals, virtuals: Vec::new() });
         let frames: Vec<_> = (2000..2064).map(|p| partial_udp(p, 80, 0, &[0; 20])).collect();
         let picks = who_gets(&mut members, &frames, None);
         for member in 0..MEMBERS {

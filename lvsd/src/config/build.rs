@@ -12,7 +12,7 @@ use core::fmt;
 use core::time::Duration;
 use lvs_core::addr::{Family, RealAddr, VirtualAddr};
 use lvs_core::io::PortId;
-use lvs_core::plan::Whole;
+use lvs_core::plan::{PlanError, Whole};
 use lvs_core::sched::{SchedulerDef, Weight};
 use lvs_core::service::{self, ClientAddrMode, NoToaRoom, ServiceKey, TimestampPolicy, ToaOptions};
 use lvs_core::session::{SessionStore, StoreConfig, TableConfig, TcpState};
@@ -32,6 +32,10 @@ pub enum BuildError {
     Snapshot(SnapshotError),
     /// The local pools and sessions need more memory than can be addressed.
     TooManySessions,
+    /// The local ports cannot be shared out.
+    Plan(PlanError),
+    /// Addresses in too many places for the program that spreads packets over workers.
+    Steering,
 }
 
 impl fmt::Display for BuildError {
@@ -42,6 +46,11 @@ impl fmt::Display for BuildError {
             Self::TooManySessions => {
                 f.write_str("too many sessions; use fewer local addresses or lower `sessions`")
             }
+            Self::Plan(error) => write!(f, "{error}; widen `ports` or use fewer workers"),
+            Self::Steering => f.write_str(
+                "several workers need local and virtual addresses in fewer places: put the addresses of \
+                 a pool into one range, or write workers = 1",
+            ),
         }
     }
 }

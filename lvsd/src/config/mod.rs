@@ -23,6 +23,7 @@ mod reader;
 mod rules;
 pub mod schema;
 mod value;
+mod workers;
 
 pub use build::{BuildError, Secrets};
 pub use diag::{At, Diagnostic, Report, Severity, Span};

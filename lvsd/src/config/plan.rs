@@ -90,6 +90,14 @@ impl Plan {
     /// Adds what the session memory has no room for, when it was laid out for `layout` and `next` is the
     /// generation that `new` leads to.
     pub fn judge_room(&mut self, layout: &Config, new: &Config, next: &Snapshot) {
+        let several = layout.director.workers > 1;
+        if several && layout.fanout().ok() != new.fanout().ok() {
+            let what = "the spreading of packets over workers".to_owned();
+            self.changes.push(Change::new(Action::Change, what).restart(
+                "it goes by local and virtual addresses, and is fixed while there are several workers"
+                    .to_owned(),
+            ));
+        }
         let (room, wanted) = (layout.store_config(0), new.store_config(0));
         for (family, name, room, wanted) in
             [(Family::V4, "IPv4", room.v4, wanted.v4), (Family::V6, "IPv6", room.v6, wanted.v6)]

@@ -18,6 +18,7 @@ use toml::de::{DeTable, DeValue};
 
 /// Most NAT sessions of an address family: their memory is then about 10 GiB.
 const MOST_SESSIONS: i64 = 1 << 26;
+const MOST_WORKERS: i64 = 64;
 /// Most addresses of one pool: about 260 million sessions.
 const MOST_POOL_ADDRESSES: u128 = 1 << 12;
 /// The tree as far as it can be read.
@@ -121,11 +122,13 @@ fn director(table: &mut Table<'_, '_>, sink: &mut Sink) -> Director {
 }
 
 fn workers(written: &DeValue<'_>) -> Result<u16, Wrong> {
-    match value::integer(written, 1, 1024)? {
-        1 => Ok(1),
-        more => Err(Wrong::new(format!("cannot be {more}: this version has one worker"))
-            .help("write workers = 1, or leave it out")),
+    let workers: u16 = value::integer(written, 1, MOST_WORKERS)?;
+    if workers.is_power_of_two() {
+        return Ok(workers);
     }
+    let wrong = Wrong::new(format!("cannot be {workers}: it must be a power of two"));
+    Err(wrong
+        .help("the low bits of a local port say whose a reply is; write 2, 4, 8, 16, 32 or 64"))
 }
 
 /// The twelve timeouts have one type, one reader and one name each.

@@ -284,6 +284,7 @@ fn pools(config: &Config, sink: &mut Sink) {
         .flat_map(|pool| pool.addresses.iter().map(move |range| (pool, range)))
         .collect();
     same_ports(config, sink);
+    enough_for_workers(config, sink);
     for (index, (pool, range)) in ranges.iter().enumerate() {
         let earlier = ranges.iter().take(index).find(|(_, other)| other.overlaps(range));
         if let Some((other, first)) = earlier {
@@ -313,6 +314,19 @@ fn same_ports(config: &Config, sink: &mut Sink) {
         let other = if first.ports.span.is_empty() { &first.name.span } else { &first.ports.span };
         let different = Diagnostic::error(span, message).label(pool.ports.to_string());
         sink.push(different.related(other, first.ports.to_string()));
+    }
+}
+
+/// Every worker needs local ports, and the program that spreads packets knows so many networks only.
+fn enough_for_workers(config: &Config, sink: &mut Sink) {
+    if config.director.workers == 1 {
+        return;
+    }
+    if let (Err(error), Some(pool)) = (config.worker_memory(), config.pools.first()) {
+        sink.push(Diagnostic::error(&pool.name.span, error.to_string()));
+    }
+    if let (Err(error), Some(port)) = (config.fanout(), config.ports.first()) {
+        sink.push(Diagnostic::error(&port.name.span, error.to_string()));
     }
 }
 

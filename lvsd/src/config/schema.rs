@@ -83,10 +83,10 @@ pub const DIRECTOR: Section = Section {
         ),
         key(
             "workers",
-            "integer",
+            "integer, a power of two, 1 to 64",
             "1",
-            "1",
-            "How many threads carry packets. Only 1 works in this version.",
+            "2",
+            "How many threads carry packets, each with its own sockets and sessions, on a processor of its own while there are enough. Local ports and `sessions` are shared out evenly: each worker has its part. `simulate` and `demo` have one.",
         ),
     ],
     inner: &[],

@@ -40,6 +40,8 @@ pub(crate) struct InitArgs {
     user_namespace: bool,
     #[arg(long)]
     director_cmd: Option<String>,
+    #[arg(long, default_value_t = 1)]
+    workers: u16,
 }
 
 /// Sets the lab up, keeps it, and cleans it up.
@@ -231,7 +233,9 @@ impl Lab {
                     command
                 }
             };
-            fs::write(&config, args.scenario.director_config())?;
+            let text = args.scenario.director_config();
+            let workers = format!("[director]\nworkers = {}\n", args.workers);
+            fs::write(&config, text.replacen("[director]\n", &workers, 1))?;
             let log = File::create(dir.file("director.log"))?;
             command.stdout(log.try_clone()?).stderr(log).current_dir(&dir.path);
             Ok(Some(command.spawn()?.id()))

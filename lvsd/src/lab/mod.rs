@@ -20,6 +20,7 @@ mod report;
 mod reuse;
 mod run;
 mod scenario;
+mod spread;
 mod state;
 mod world;
 
@@ -79,11 +80,17 @@ struct RunArgs {
     /// Run this shell command as the director instead of `lvsd run`
     #[arg(long, value_name = "CMD")]
     director_cmd: Option<String>,
+    /// Let the director carry packets with so many threads, a power of two
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    workers: u16,
 }
 
 #[derive(Debug, clap::Args)]
 struct UpArgs {
     scenario: Scenario,
+    /// Let the director carry packets with so many threads, a power of two
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    workers: u16,
     /// Run this shell command as the director instead of `lvsd run`
     #[arg(long, value_name = "CMD")]
     director_cmd: Option<String>,
@@ -125,8 +132,10 @@ struct DownArgs {
 #[must_use]
 pub fn main(args: &Args) -> Exit {
     let done = match &args.command {
-        Command::Run(args) => run::run(args.scenario, args.director_cmd.as_deref(), args.json),
-        Command::Up(args) => run::up(args.scenario, args.director_cmd.as_deref()),
+        Command::Run(args) => {
+            run::run(args.scenario, args.director_cmd.as_deref(), args.workers, args.json)
+        }
+        Command::Up(args) => run::up(args.scenario, args.director_cmd.as_deref(), args.workers),
         Command::Exec(args) => run::exec(args.lab, &args.host, &args.command),
         Command::Check(args) => run::check(args.scenario, args.json),
         Command::Down(args) => run::down(args.scenario),

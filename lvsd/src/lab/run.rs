@@ -3,7 +3,7 @@
 use super::report::{Check, Report};
 use super::scenario::{self, CLIENT, DIRECTOR, SERVERS, Scenario, VIP};
 use super::world::{Order, Started, World};
-use super::{Problem, checks, reuse, state, world};
+use super::{Problem, checks, reuse, spread, state, world};
 use crate::Exit;
 use core::time::Duration;
 use lvs_os::signal::{Signal, Signals};
@@ -30,14 +30,20 @@ const EXPIRY_PATIENCE: Duration = Duration::from_secs(12);
 pub(crate) fn run(
     scenario: Scenario,
     director_cmd: Option<&str>,
+    workers: u16,
     json: bool,
 ) -> Result<Exit, Problem> {
     let mut report = Report::new(json);
     report.note(&scenario.drawing());
     let begin = Instant::now();
     let name = format!("run-{}", std::process::id());
-    let started =
-        Started::start(&Order { scenario, name: &name, director_cmd, on_command: &|_, _| {} })?;
+    let started = Started::start(&Order {
+        scenario,
+        name: &name,
+        director_cmd,
+        workers,
+        on_command: &|_, _| {},
+    })?;
     let how = if started.world.state.user_namespace { "a user namespace" } else { "root" };
     report.note(&format!("set up in {:.1} s, through {how}\n", begin.elapsed().as_secs_f64()));
     let checked = check_all(&started.world, director_cmd.is_none(), &mut report);
@@ -60,10 +66,15 @@ pub(crate) fn run(
 }
 
 /// `lab up`.
-pub(crate) fn up(scenario: Scenario, director_cmd: Option<&str>) -> Result<Exit, Problem> {
+pub(crate) fn up(
+    scenario: Scenario,
+    director_cmd: Option<&str>,
+    workers: u16,
+) -> Result<Exit, Problem> {
     let begin = Instant::now();
     let on_command = |host: &str, command: &str| println!("{host:<9}# {command}");
-    let order = Order { scenario, name: scenario.name(), director_cmd, on_command: &on_command };
+    let order =
+        Order { scenario, name: scenario.name(), director_cmd, workers, on_command: &on_command };
     let world = Started::start(&order)?.leave()?;
     println!("\n{}", scenario.drawing());
     println!("up in {:.1} s; files: {}", begin.elapsed().as_secs_f64(), world.dir.path.display());
@@ -159,6 +170,7 @@ fn check_all(world: &World, real_director: bool, report: &mut Report) -> Result<
     report.add(checks::transfer("upload", &seen["upload"], UPLOAD));
     if scenario.balances() && real_director {
         report.add(await_expiry(world));
+        report.extend(spread::check(&status(world)));
         report.add(checks::silence(&before, &counters(world, DIRECTOR)?));
     }
     let mut ends = vec![(CLIENT, counters(world, CLIENT)?)];

@@ -99,6 +99,8 @@ pub(crate) struct Order<'a> {
     /// Of its directory.
     pub(crate) name: &'a str,
     pub(crate) director_cmd: Option<&'a str>,
+    /// Threads of the director.
+    pub(crate) workers: u16,
     /// Gets every command and its host.
     pub(crate) on_command: &'a dyn Fn(&str, &str),
 }
@@ -182,6 +184,7 @@ fn spawn_init(order: &Order<'_>, dir: &LabDir, user_namespace: bool) -> io::Resu
     if user_namespace {
         command.arg("--user-namespace");
     }
+    command.args(["--workers", &order.workers.to_string()]);
     if let Some(script) = order.director_cmd {
         command.args(["--director-cmd", script]);
     }

@@ -4,7 +4,7 @@ use super::message::{self, FromData, Port, ToData};
 use super::reload::Current;
 use crate::config::Config;
 use core::time::Duration;
-use lvs_io_afpacket::{Interface, PortConfig, PortSockets};
+use lvs_io_afpacket::{Fanout, FanoutMode, Interface, PortConfig, PortSockets};
 use lvs_os::channel::Channel;
 use lvs_os::memory::SharedMemory;
 use lvs_os::process::SpawnExt;
@@ -140,14 +140,19 @@ impl DataProcess {
     }
 }
 
+/// The sockets of all ports for the first worker, then for the next one.
 fn open_ports(config: &Config) -> Result<Vec<PortSockets>, String> {
     let mut sockets = Vec::new();
-    for port in &config.ports {
+    let workers = usize::from(config.director.workers);
+    for port in core::iter::repeat_n(&config.ports, workers).flatten() {
         let mut wanted = PortConfig::new(Interface::Name(port.interface.value.clone()));
         // Frames for an address that is not the interface's own reach it only so.
         wanted.promiscuous = port.mac.is_some();
-        let opened = PortSockets::open(&wanted)
+        let mut opened = PortSockets::open(&wanted)
             .map_err(|error| format!("port `{}`: {error}", port.name.value))?;
+        if workers > 1 {
+            opened = in_group(opened);
+        }
         let most = opened.meta().mtu;
         if let Some(mtu) = port.mtu.as_ref().filter(|mtu| mtu.value > most) {
             return Err(format!(
@@ -159,6 +164,15 @@ fn open_ports(config: &Config) -> Result<Vec<PortSockets>, String> {
         sockets.push(opened);
     }
     Ok(sockets)
+}
+
+/// The same sockets, to join the group of all workers on their interface. Its number follows from that of the
+/// interface, one to one, and is unlikely to be what other programs choose.
+fn in_group(sockets: PortSockets) -> PortSockets {
+    let (rx, tx, mut meta) = sockets.into_parts();
+    let group = (meta.index as u16).wrapping_mul(0x9e37) ^ 0x6c76;
+    meta.fanout = Some(Fanout { group, mode: FanoutMode::Hash });
+    PortSockets::from_parts(rx, tx, meta)
 }
 
 fn begin(

@@ -1,8 +1,9 @@
 //! The data process: gives up every privilege, takes what the supervisor hands it, carries packets.
 
+use super::fleet::{self, Work};
 use super::message::{self, FromData, ToData};
-use super::swap::{self, Supply};
-use super::worker::{Control, Worker};
+use super::swap::Supply;
+use super::worker::Control;
 use crate::Exit;
 use crate::config::{self, Config};
 use core::sync::atomic::Ordering;
@@ -10,7 +11,7 @@ use lvs_core::id::WorkerId;
 use lvs_core::sched::SchedulerArgs;
 use lvs_core::snapshot::Snapshot;
 use lvs_director::Generation;
-use lvs_io_afpacket::{PortSockets, Rings};
+use lvs_io_afpacket::{Fanout, PortSockets};
 use lvs_os::channel::Channel;
 use lvs_os::memory::SharedMemory;
 use lvs_os::{privilege, process};
@@ -82,22 +83,43 @@ fn serve(channel: &Arc<Channel>) -> Result<(), String> {
     let handed = take(channel)?;
     let mut region =
         handed.memory.map().map_err(|error| format!("cannot map the session memory: {error}"))?;
-    let mut rings = Rings::map(handed.sockets).map_err(|error| error.to_string())?;
-    let (supply, inbox) = swap::pair();
     let first = config::generation(&handed.config, None).map_err(|error| error.to_string())?;
     let first = Arc::new(first);
-    let mut worker =
-        Worker::new(&handed.layout, Arc::clone(&first), handed.seed, region.as_mut_slice(), inbox)?;
     let control = Arc::new(Control::default());
-    let reloads = Reloads { supply, present: first, text: String::new() };
-    obey(channel, &control, reloads);
-    let uid = process::effective_uid();
+    let work = Work {
+        layout: &handed.layout,
+        first: Arc::clone(&first),
+        seed: handed.seed,
+        control: Arc::clone(&control),
+    };
+    let sockets = steered(handed.sockets, &handed.config)?;
     let told = |said: FromData| {
         message::send(channel, &said, &[]).map_err(|error| format!("supervisor: {error}"))
     };
-    told(FromData::Ready { uid })?;
-    let mut lane = rings.lane();
-    worker.run(&mut lane, &control, |counts| told(FromData::Counts(counts)))
+    let ready = |supplies| {
+        obey(channel, &control, Reloads { supplies, present: first, text: String::new() });
+        told(FromData::Ready { uid: process::effective_uid() })
+    };
+    fleet::run(&work, sockets, region.as_mut_slice(), ready, |counts| {
+        told(FromData::Counts(counts))
+    })
+}
+
+/// The sockets of each worker, with the program that spreads packets over them.
+fn steered(sockets: Vec<PortSockets>, config: &Config) -> Result<Vec<Vec<PortSockets>>, String> {
+    let (ports, workers) = (config.ports.len(), usize::from(config.director.workers));
+    if sockets.len() != ports * workers {
+        return Err("the supervisor has sent other sockets than were expected".to_owned());
+    }
+    let mode = config.fanout().map_err(|error| error.to_string());
+    let mode = if workers > 1 { Some(mode?) } else { None };
+    let steer = |sockets: PortSockets| {
+        let (rx, tx, mut meta) = sockets.into_parts();
+        meta.fanout = meta.fanout.zip(mode.clone()).map(|(fanout, mode)| Fanout { mode, ..fanout });
+        PortSockets::from_parts(rx, tx, meta)
+    };
+    let mut all = sockets.into_iter().map(steer);
+    Ok((0..workers).map(|_| all.by_ref().take(ports).collect()).collect())
 }
 
 /// Receives until the supervisor says that this is all.
@@ -133,7 +155,7 @@ fn read(text: &str) -> Result<Config, String> {
 
 /// The way of new configurations into the worker.
 struct Reloads {
-    supply: Supply,
+    supplies: Vec<Supply>,
     present: Arc<Snapshot>,
     /// What has come of the next one.
     text: String,
@@ -145,9 +167,12 @@ impl Reloads {
         let config = read(&core::mem::take(&mut self.text))?;
         let next = config::generation(&config, Some(&self.present));
         let next = Arc::new(next.map_err(|error| error.to_string())?);
-        let worker = SchedulerArgs { worker: WorkerId(0), workers: 1 };
-        let swapped = self.supply.swap(Generation::new(Arc::clone(&next), worker));
-        swapped.map_err(|_| "the worker has ended")?;
+        let workers = u8::try_from(self.supplies.len()).unwrap_or(1);
+        for (number, supply) in (0..).zip(&self.supplies) {
+            let worker = SchedulerArgs { worker: WorkerId(number), workers };
+            let swapped = supply.swap(Generation::new(Arc::clone(&next), worker));
+            swapped.map_err(|_| "a worker has ended")?;
+        }
         self.present = next;
         Ok(())
     }
@@ -178,7 +203,9 @@ fn obey(channel: &Arc<Channel>, control: &Arc<Control>, mut reloads: Reloads) {
     thread::spawn(move || {
         loop {
             match message::receive::<ToData>(&channel) {
-                Ok(Some((ToData::Report, _))) => control.report.store(true, Ordering::Relaxed),
+                Ok(Some((ToData::Report, _))) => {
+                    control.report.fetch_add(1, Ordering::Relaxed);
+                }
                 Ok(Some((ToData::Stop, _))) => control.stop.store(true, Ordering::Relaxed),
                 Ok(Some((ToData::Config(chunk), _))) => reloads.text += &chunk,
                 Ok(Some((ToData::Install(number), _))) => {

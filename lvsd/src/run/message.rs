@@ -4,7 +4,7 @@
 //! [`FromData`] ends the data process, and nothing of it reaches a file but numbers and known names.
 
 use lvs_core::addr::MacAddr;
-use lvs_io_afpacket::{Cures, Geometry, PortMeta};
+use lvs_io_afpacket::{Cures, Fanout, FanoutMode, Geometry, PortMeta};
 use lvs_os::channel::Channel;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -86,6 +86,8 @@ pub(super) struct Counts {
     pub(super) servers: Vec<ServerCounts>,
     /// How many more there are.
     pub(super) servers_left_out: u64,
+    /// Each worker, in the order of their numbers.
+    pub(super) workers: Vec<WorkerCounts>,
 }
 
 /// So many servers fit a message with room to spare: each takes less than 256 bytes.
@@ -112,6 +114,71 @@ pub(super) struct ServerCounts {
     pub(super) packets: [u64; 2],
     /// Bytes of the IP packets, the same way.
     pub(super) bytes: [u64; 2],
+}
+
+impl Counts {
+    /// Adds what another worker has counted on the same ports.
+    pub(super) fn fold(&mut self, other: &Self) {
+        self.sessions += other.sessions;
+        self.leaving += other.leaving;
+        self.ports_in_use += other.ports_in_use;
+        self.rx += other.rx;
+        self.tx += other.tx;
+        for (reason, count) in &other.drops {
+            *self.drops.entry(reason.clone()).or_default() += count;
+        }
+        for (port, more) in self.ports.iter_mut().zip(&other.ports) {
+            port.rx += more.rx;
+            port.tx += more.tx;
+            port.rx_missed += more.rx_missed;
+            port.rx_truncated += more.rx_truncated;
+            port.tx_rejected += more.tx_rejected;
+        }
+        for server in &other.servers {
+            self.fold_server(server);
+        }
+        // Each left out as many by itself; which ones is not known.
+        self.servers_left_out = self.servers_left_out.max(other.servers_left_out);
+        self.workers.extend(other.workers.iter().cloned());
+    }
+
+    /// A removed server is listed by the workers that still have sessions of it.
+    fn fold_server(&mut self, other: &ServerCounts) {
+        let same = |server: &&mut ServerCounts| {
+            (&server.service, &server.address, server.removed)
+                == (&other.service, &other.address, other.removed)
+        };
+        if let Some(server) = self.servers.iter_mut().find(same) {
+            server.active += other.active;
+            server.inactive += other.inactive;
+            server.opened += other.opened;
+            for (sum, more) in server.packets.iter_mut().zip(other.packets) {
+                *sum += more;
+            }
+            for (sum, more) in server.bytes.iter_mut().zip(other.bytes) {
+                *sum += more;
+            }
+        } else if self.servers.len() < MOST_SERVERS {
+            self.servers.push(other.clone());
+        } else {
+            self.servers_left_out += 1;
+        }
+    }
+}
+
+/// Counters of one worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct WorkerCounts {
+    /// Live sessions.
+    pub(super) sessions: u64,
+    /// Packets received from all ports.
+    pub(super) rx: u64,
+    /// Packets handed to all ports.
+    pub(super) tx: u64,
+    /// Packets that another worker owns and got.
+    pub(super) handed_over: u64,
+    /// Packets that others handed over.
+    pub(super) taken_over: u64,
 }
 
 /// Counters of one port.
@@ -142,6 +209,8 @@ pub(super) struct Port {
     slot_size: u32,
     slots: u32,
     promiscuous: bool,
+    /// Number of the fanout group, when there are several workers.
+    fanout: Option<u16>,
 }
 
 impl From<&PortMeta> for Port {
@@ -155,6 +224,7 @@ impl From<&PortMeta> for Port {
             slot_size: meta.geometry.slot_size,
             slots: meta.geometry.slots,
             promiscuous: meta.promiscuous,
+            fanout: meta.fanout.as_ref().map(|fanout| fanout.group),
         }
     }
 }
@@ -169,7 +239,8 @@ impl From<Port> for PortMeta {
             link_up: port.link_up,
             geometry: Geometry { slot_size: port.slot_size, slots: port.slots },
             promiscuous: port.promiscuous,
-            fanout: None,
+            // Who gets what is in the configuration, which comes later.
+            fanout: port.fanout.map(|group| Fanout { group, mode: FanoutMode::Hash }),
             cures: Cures::default(),
         }
     }
@@ -231,6 +302,38 @@ mod tests {
     }
 
     #[test]
+    fn counters_of_workers_add_up_server_by_server() {
+        let server = |address: &str, active| ServerCounts {
+            address: address.into(),
+            active,
+            opened: 2 * u64::from(active),
+            packets: [1, 2],
+            ..ServerCounts::default()
+        };
+        let counts = |servers: Vec<ServerCounts>| Counts {
+            sessions: 5,
+            rx: 7,
+            drops: [("no_port".to_owned(), 3)].into(),
+            ports: vec![PortCounts { rx: 7, ..PortCounts::default() }],
+            workers: vec![WorkerCounts { sessions: 5, ..WorkerCounts::default() }],
+            servers,
+            ..Counts::default()
+        };
+        let mut sum = counts(vec![server("a", 1), server("b", 2)]);
+        sum.fold(&counts(vec![server("b", 10), server("c", 4)]));
+        assert_eq!((sum.sessions, sum.rx, sum.drops["no_port"], sum.ports[0].rx), (10, 14, 6, 14));
+        assert_eq!(sum.workers.len(), 2);
+        let active: Vec<_> = sum.servers.iter().map(|s| (s.address.as_str(), s.active)).collect();
+        assert_eq!(active, [("a", 1), ("b", 12), ("c", 4)]);
+        assert_eq!((sum.servers[1].opened, sum.servers[1].packets), (24, [2, 4]));
+        let many = (0..MOST_SERVERS).map(|n| server(&n.to_string(), 1)).collect();
+        let mut full = counts(many);
+        full.fold(&counts(vec![server("one more", 1), server("7", 1)]));
+        assert_eq!((full.servers.len(), full.servers_left_out), (MOST_SERVERS, 1));
+        assert_eq!(full.servers[7].active, 2);
+    }
+
+    #[test]
     fn a_port_keeps_what_is_known_about_it() {
         let meta = PortMeta {
             name: "eth1".into(),
@@ -240,7 +343,7 @@ mod tests {
             link_up: true,
             geometry: Geometry::MTU_ONLY,
             promiscuous: true,
-            fanout: None,
+            fanout: Some(Fanout { group: 77, mode: FanoutMode::Hash }),
             cures: Cures::default(),
         };
         let json = serde_json::to_string(&Port::from(&meta)).unwrap();

@@ -14,8 +14,10 @@
 
 mod alone;
 mod ask;
+mod bells;
 mod child;
 mod data;
+mod fleet;
 mod message;
 mod reload;
 mod routes;

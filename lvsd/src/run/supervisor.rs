@@ -86,7 +86,7 @@ pub(super) fn supervise(args: &Args, loaded: Loaded) -> Result<(), String> {
 
 /// Makes what every data process gets.
 fn share(config: &Config, text: &str) -> Result<Shared, String> {
-    let size = config.session_memory().map_err(|error| error.to_string())?;
+    let size = config.run_memory().map_err(|error| error.to_string())?;
     let memory = SharedMemory::create(c"lvsd-sessions", size.max(1)).map_err(|error| {
         let megabytes = size.div_ceil(1 << 20);
         format!("no memory for sessions ({megabytes} MiB): {error}; use fewer local addresses")

@@ -1,20 +1,20 @@
 //! The loop of the data process: receive, balance, send, expire, and wait when there is nothing.
 
-use super::message::{Counts, MOST_SERVERS, PortCounts, ServerCounts};
+use super::bells::Bells;
+use super::message::{Counts, MOST_SERVERS, PortCounts, ServerCounts, WorkerCounts};
 use super::swap::Inbox;
 use crate::config::{Config, Secrets};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
-use lvs_core::id::WorkerId;
 use lvs_core::io::{Burst, IoError, Lane, PortId, WaitReady};
-use lvs_core::plan::Whole;
+use lvs_core::plan::LowBits;
 use lvs_core::sched::SchedulerArgs;
 use lvs_core::service::ServerState;
 use lvs_core::session::SessionStore;
 use lvs_core::snapshot::Snapshot;
 use lvs_core::time::Time;
 use lvs_core::verdict::DropReason;
-use lvs_director::{Director, DirectorConfig, Generation, Outputs};
+use lvs_director::{Director, DirectorConfig, Generation, Outputs, Peers};
 use lvs_os::clock::monotonic_ns;
 use std::sync::Arc;
 
@@ -23,45 +23,64 @@ use std::sync::Arc;
 const EXPIRE_BUDGET: u32 = 512;
 /// Longest sleep: a wish of the supervisor is noticed after that at the latest.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
+/// Packets and news taken from other workers in a round.
+const TAKE_OVER: usize = 256;
 /// How often counters are reported.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// What the supervisor wishes.
 #[derive(Debug, Default)]
 pub(super) struct Control {
-    /// Report the counters soon.
-    pub(super) report: AtomicBool,
+    /// Counts up: report the counters soon.
+    pub(super) report: AtomicU64,
     /// End after a last report.
     pub(super) stop: AtomicBool,
 }
 
 /// One director and the names of its ports.
 pub(super) struct Worker<'m> {
-    director: Director<'m, Whole>,
+    director: Director<'m, LowBits>,
     names: Vec<String>,
     inbox: Inbox,
+    bells: Bells,
+}
+
+/// What makes a worker one of several.
+pub(super) struct Place {
+    /// Its number and how many there are.
+    pub(super) args: SchedulerArgs,
+    /// Its rings to the others, when there are others.
+    pub(super) peers: Option<Peers>,
+    /// To wake and be woken.
+    pub(super) bells: Bells,
+    /// New configurations.
+    pub(super) inbox: Inbox,
 }
 
 impl<'m> Worker<'m> {
     /// A director with no session, in memory that was made for the configuration `layout`. Further
-    /// configurations come through `inbox`; ports are those of `layout` in all of them.
+    /// configurations come through its inbox; ports are those of `layout` in all of them.
     pub(super) fn new(
         layout: &Config,
         snapshot: Arc<Snapshot>,
         seed: u64,
         memory: &'m mut [u8],
-        inbox: Inbox,
+        place: Place,
     ) -> Result<Self, String> {
+        let Place { args, peers, bells, inbox } = place;
         let mut secrets = Secrets::new(seed);
-        let store =
-            SessionStore::new(layout.store_config(secrets.draw()), layout.port_plan(), memory)
-                .map_err(|error| error.to_string())?;
+        let plan = layout.worker_plan(args.worker).map_err(|error| error.to_string())?;
+        let store = SessionStore::new(layout.worker_store(secrets.draw()), plan, memory)
+            .map_err(|error| error.to_string())?;
         let isn_key = [secrets.draw(), secrets.draw()];
         let settings = DirectorConfig { isn_key, ..DirectorConfig::default() };
-        let worker = SchedulerArgs { worker: WorkerId(0), workers: 1 };
-        let generation = Generation::new(snapshot, worker);
+        let generation = Generation::new(snapshot, args);
         let names = layout.ports.iter().map(|port| port.name.value.clone()).collect();
-        Ok(Self { director: Director::new(settings, store, generation), names, inbox })
+        let mut director = Director::new(settings, store, generation);
+        if let Some(peers) = peers {
+            director.connect(peers);
+        }
+        Ok(Self { director, names, inbox, bells })
     }
 
     /// Carries packets until `control` says stop, and reports counters every second and at the end.
@@ -73,14 +92,15 @@ impl<'m> Worker<'m> {
     ) -> Result<(), String> {
         let mut burst = Burst::new();
         let mut out = Outputs::new(lane.port_count());
-        let mut report_at = Time(0);
+        let (mut report_at, mut answered) = (Time(0), 0);
         loop {
             self.inbox.take(&mut self.director);
             let now = Time(monotonic_ns());
             let received = self.round(now, lane, &mut burst, &mut out);
             let stop = control.stop.load(Ordering::Relaxed);
-            let asked = control.report.swap(false, Ordering::Relaxed);
-            if stop || asked || now >= report_at {
+            let asked = control.report.load(Ordering::Relaxed);
+            if stop || asked != answered || now >= report_at {
+                answered = asked;
                 report_at = now.after(REPORT_EVERY);
                 report(self.counts(lane))?;
             }
@@ -107,9 +127,13 @@ impl<'m> Worker<'m> {
             received += lane.rx_burst(port, burst).unwrap_or(0);
             self.director.process(now, lane, port, burst, out);
         }
+        received += self.director.take_over(now, lane, TAKE_OVER, out);
         self.director.expire(now, if received > 0 { EXPIRE_BUDGET } else { u32::MAX });
         self.director.tick(now, lane, out);
         out.flush(lane);
+        if let Some(peers) = self.director.peers_mut() {
+            peers.take_written().for_each(|worker| self.bells.ring(worker));
+        }
         received
     }
 
@@ -118,7 +142,11 @@ impl<'m> Worker<'m> {
         let due = self.director.next_deadline(now);
         let until = due.map_or(LONGEST_WAIT, |due| due.since(now).min(LONGEST_WAIT));
         let micros = u32::try_from(until.as_micros()).unwrap_or(u32::MAX);
-        match lane.wait(micros) {
+        self.bells.fall_asleep();
+        let waiting = self.director.peers().is_some_and(Peers::waiting);
+        let waited = if waiting { Ok(()) } else { lane.wait(micros) };
+        self.bells.wake_up();
+        match waited {
             Ok(()) | Err(IoError::LinkDown) => Ok(()),
             Err(error) => Err(format!("cannot wait for packets: {error}")),
         }
@@ -141,15 +169,25 @@ impl<'m> Worker<'m> {
             .collect();
         let dropped = |reason: &DropReason| self.director.counters().dropped(*reason);
         let drops = DropReason::ALL.iter().filter(|reason| dropped(reason) > 0);
+        let (rx, tx) = (ports.iter().map(|p| p.rx).sum(), ports.iter().map(|p| p.tx).sum());
+        let counters = self.director.counters();
+        let own = WorkerCounts {
+            sessions: u64::from(self.director.store().len()),
+            rx,
+            tx,
+            handed_over: counters.handed_over,
+            taken_over: counters.taken_over,
+        };
         let (servers, servers_left_out) = self.servers();
         Counts {
             servers,
             servers_left_out,
+            workers: vec![own],
             sessions: u64::from(self.director.store().len()),
             leaving: self.leaving(),
             ports_in_use: self.director.store().ports_in_use(),
-            rx: ports.iter().map(|port| port.rx).sum(),
-            tx: ports.iter().map(|port| port.tx).sum(),
+            rx,
+            tx,
             drops: drops.map(|reason| (reason.id().to_owned(), dropped(reason))).collect(),
             ports,
         }

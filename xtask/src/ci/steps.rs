@@ -31,6 +31,9 @@ pub(super) const STEPS: &[Step] = &[
     short("fuzz-replay", "every stored fuzz input again", fuzz_replay),
     short("demo", "lvsd demo: the whole path in one process", demo),
     short("lab-fullnat", "lvsd lab run fullnat: real TCP over AF_PACKET", || lab("fullnat")),
+    short("lab-workers", "lvsd lab run fullnat --workers 2: one balancer of two threads", || {
+        lab("fullnat --workers 2")
+    }),
     short("lab-nat", "lvsd lab run nat: real TCP over AF_PACKET", || lab("nat")),
     short(
         "lab-reuse-quick",
