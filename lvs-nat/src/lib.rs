@@ -20,6 +20,7 @@
 //! | [`edit`] | bytes inserted into a byte stream, with every number that counts bytes |
 //! | [`proxy`] | the PROXY protocol: encode, decode, what becomes of a client's own header |
 //! | [`sctp`] | ports and checksum of SCTP, its chunks and states |
+//! | [`nat64`] | IPv6 clients of IPv4 servers: packets, echo, ICMP errors |
 //! | [`crc32c`] | the checksum of SCTP, in full and by difference |
 //! | [`isn`] | initial sequence numbers toward the servers |
 //! | [`macs`] | Ethernet addresses |
@@ -86,6 +87,7 @@ mod grow;
 pub mod icmp;
 pub mod isn;
 pub mod macs;
+pub mod nat64;
 pub mod options;
 pub mod proxy;
 pub mod rewrite;

@@ -1,4 +1,4 @@
-//! Probes of stream edits, the PROXY protocol, address layouts and SCTP.
+//! Probes of stream edits, the PROXY protocol, address layouts, SCTP and NAT64.
 
 use core::hash::{Hash, Hasher};
 use core::hint::black_box;
@@ -7,8 +7,10 @@ use core::net::SocketAddr;
 use lvs_core::flow::{Direction, L4Proto};
 use lvs_core::io::{Burst, L4Csum, Lane, PacketBuf, PortId};
 use lvs_core::wire::{Headers, Parsed};
+use lvs_nat::End;
 use lvs_nat::crc32c::{Change, Crc32c};
 use lvs_nat::edit::{EditList, Splice, StreamEdit, inbound, own, returning, splice};
+use lvs_nat::nat64::{Links, Quote, To4, To6, error_to_v4, error_to_v6, v4_to_v6, v6_to_v4};
 use lvs_nat::proxy::policy::{ClientHeader, Decision, Policy, Undecided, decide};
 use lvs_nat::proxy::{Header, Recognised, Stored, Version, decode};
 use lvs_nat::sctp::{Event, State, Tags, complete, ports, rewrite, verify};
@@ -121,5 +123,34 @@ pub fn layouts(frame: &mut [u8]) -> u64 {
     let known = Handshake { server_first: black_box(Some(5)), ..Handshake::default() };
     let placement = black_box(Placement::default());
     placement.wants(&known, black_box(16), 5, black_box(6)).hash(&mut seen);
+    seen.finish()
+}
+
+/// Turns every packet received over a lane into one of the other IP version, errors as well.
+pub fn nat64(frame: &mut [u8]) -> u64 {
+    let mut lane = OneFrame::new(frame, black_box(3));
+    let mut burst = Burst::new();
+    let mut seen = Fold::default();
+    let to4 = To4 { mtu: black_box(1500), decrement_ttl: black_box(true), id: black_box(7) };
+    let to6 = To6 { mtu: black_box(1500), decrement_ttl: true, compute_udp: black_box(true) };
+    let links = Links { mtu_v4: 1500, mtu_v6: black_box(1500), decrement_ttl: true, id: 7 };
+    let near = (End::new(black_box(1u32), 2), End::new(black_box(3u32), 4));
+    let far = (End::new(black_box(1u128), 2), End::new(black_box(3u128), 4));
+    let quote4 = Quote { src: near.0, dst: near.1, seq_add: black_box(5) };
+    let quote6 = Quote { src: far.0, dst: far.1, seq_add: black_box(5) };
+    while let Ok(1..) = lane.rx_burst(PortId(0), &mut burst) {
+        while let Some(mut packet) = burst.pop() {
+            let Ok(Parsed::Ip(headers)) = Headers::parse(packet.data(), packet.total_len()) else {
+                continue;
+            };
+            error_to_v4(&mut packet, &headers, (1, 2), &quote4, &links).is_ok().hash(&mut seen);
+            error_to_v6(&mut packet, &headers, (1, 2), &quote6, &links).is_ok().hash(&mut seen);
+            if let Ok(headers) = v6_to_v4(&mut packet, &headers, near, &to4) {
+                v4_to_v6(&mut packet, &headers, far, &to6).is_ok().hash(&mut seen);
+            }
+            v4_to_v6(&mut packet, &headers, far, &to6).is_ok().hash(&mut seen);
+            packet.data().hash(&mut seen);
+        }
+    }
     seen.finish()
 }

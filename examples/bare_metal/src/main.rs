@@ -42,6 +42,7 @@ const PROBES: &[fn(&mut [u8]) -> u64] = &[
     edits::streams,
     edits::proxy,
     edits::sctp,
+    edits::nat64,
     edits::layouts,
     translation::in_place,
     translation::address_option,
