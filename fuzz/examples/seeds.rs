@@ -22,6 +22,12 @@ fn main() -> std::io::Result<()> {
     for (target, name, bytes) in modes() {
         write(target, &name, &bytes)?;
     }
+    for (name, bytes) in streams() {
+        write("proxy", &name, &bytes)?;
+    }
+    for (name, bytes) in option_lists() {
+        write("tcp_options", &name, &bytes)?;
+    }
     Ok(())
 }
 
@@ -195,6 +201,101 @@ fn scripts() -> Vec<(String, Vec<u8>)> {
     }
     let script = |settings: u8, ops: &[Op]| [vec![settings], encode(ops)].concat();
     list.iter().map(|(name, settings, ops)| (name.clone(), script(*settings, ops))).collect()
+}
+
+/// Starts of streams: headers of both versions, whole, cut, with values, and what only looks like one.
+fn streams() -> Vec<(String, Vec<u8>)> {
+    use lvs_core::flow::L4Proto::{Tcp, Udp};
+    use lvs_nat::proxy::tlv::{AUTHORITY, CRC32C, NOOP, SSL, Tlv, UNIQUE_ID};
+    use lvs_nat::proxy::{Header, Version, encode};
+    let ends = [
+        ("v4", "192.0.2.7:40000".parse().unwrap(), "203.0.113.1:80".parse().unwrap()),
+        ("v6", "[2001:db8::7]:40000".parse().unwrap(), "[2001:db8::1]:80".parse().unwrap()),
+    ];
+    let mut list: Vec<(String, Vec<u8>)> = Vec::new();
+    for (name, client, virt) in &ends {
+        for (version, text) in [(Version::V1, "1"), (Version::V2, "2")] {
+            let header = Header::new(version, Tcp, client, virt).unwrap().as_bytes().to_vec();
+            list.push((format!("{name}_{text}"), [&header[..], b"GET / HTTP/1.1\r\n"].concat()));
+            list.push((format!("{name}_{text}_cut"), header[..header.len() - 1].to_vec()));
+            list.push((format!("{name}_{text}_twice"), header.repeat(2)));
+            let local = Header::local(version).as_bytes().to_vec();
+            list.push((format!("local_{text}"), local));
+        }
+        let udp = Header::new(Version::V2, Udp, client, virt).unwrap();
+        list.push((format!("{name}_udp"), udp.as_bytes().to_vec()));
+        let values = [
+            Tlv { kind: AUTHORITY, value: b"example.org" },
+            Tlv { kind: CRC32C, value: &[0; 4] },
+            Tlv { kind: SSL, value: &[1, 0, 0, 0, 0, 0x21, 0, 3, b'1', b'.', b'3'] },
+            Tlv { kind: UNIQUE_ID, value: &[7; 16] },
+            Tlv { kind: NOOP, value: &[0; 3] },
+        ];
+        let mut out = [0; 300];
+        let len = encode(&mut out, Version::V2, Tcp, client, virt, &values).unwrap();
+        list.push((format!("{name}_values"), out[..len].to_vec()));
+        out[40] ^= 1;
+        list.push((format!("{name}_values_damaged"), out[..len].to_vec()));
+    }
+    let mut unix = Header::local(Version::V2).as_bytes().to_vec();
+    unix[12..16].copy_from_slice(&[0x21, 0x31, 0, 216]);
+    unix.resize(232, b'/');
+    list.push(("unix".into(), unix));
+    for (name, bytes) in [
+        ("data", &b"GET / HTTP/1.1\r\n"[..]),
+        ("post", b"POST / HTTP/1.1\r\n"),
+        ("word", b"PROXY "),
+        ("unknown", b"PROXY UNKNOWN ffff::1 x 1 2\r\n"),
+        ("no_port", b"PROXY TCP4 1.2.3.4 5.6.7.8 1\r\n"),
+        ("zeros", b"PROXY TCP4 1.2.3.04 5.6.7.8 1 02\r\n"),
+        ("mapped", b"PROXY TCP6 ::ffff:1.2.3.4 1:2::8 1 2\r\n"),
+        ("newline", b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\n"),
+    ] {
+        list.push((name.into(), bytes.to_vec()));
+    }
+    list
+}
+
+/// Option lists of clients and of those who pretend.
+fn option_lists() -> Vec<(String, Vec<u8>)> {
+    use flag::{ACK, FIN, SYN};
+    let forged: std::net::SocketAddr = ([192, 0, 2, 1], 7).into();
+    let far: std::net::SocketAddr = ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 7).into();
+    let [mss, toa, toa6] = [option::mss(1460), option::toa(forged), option::toa(far)];
+    let time = [&option::NOP.repeat(2)[..], &option::timestamps(1, 2)].concat();
+    let sack = |blocks: &[(u32, u32)]| option::sack(blocks);
+    let lists: Vec<(&str, Vec<u8>)> = vec![
+        ("none", vec![]),
+        ("mss", mss.clone()),
+        ("linux", [&mss[..], &[4, 2], &option::timestamps(1, 0), &[1, 3, 3, 7]].concat()),
+        ("time", time.clone()),
+        ("toa", toa.clone()),
+        ("toa6", toa6.clone()),
+        ("toa_twice", toa.repeat(2)),
+        ("toa_odd", [&[1][..], &toa, &[1, 1, 1]].concat()),
+        ("kind28", vec![28, 7, 1, 10, 0, 0, 1, 1]),
+        ("kind252", vec![252, 8, 0, 1, 10, 0, 0, 1]),
+        ("virtual", vec![254, 16, 0, 1, 10, 0, 0, 1, 0, 0, 0, 80, 10, 0, 0, 2]),
+        ("fast_open", vec![254, 10, 0xf9, 0x89, 1, 2, 3, 4, 5, 6, 1, 1]),
+        ("fast_open_alike", vec![254, 8, 0xf9, 0x89, 1, 2, 3, 4]),
+        ("cookie", vec![34, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1]),
+        ("mptcp", vec![30, 12, 1, 1, 1, 2, 3, 4, 5, 6, 7, 8]),
+        ("mptcp_full", [vec![30, 20], vec![0x20; 18], vec![30, 20], vec![0x30; 18]].concat()),
+        ("sack", [&[1, 1][..], &sack(&[(900, 1100), (2000, 3000)])].concat()),
+        ("sack_inside", [&[1, 1][..], &sack(&[(1001, 1010), (1028, 1029)])].concat()),
+        ("sack_wrap", [&time[..], &[1, 1], &sack(&[(u32::MAX - 3, 7), (1, 1), (9, 3)])].concat()),
+        ("end", [&[0, 0, 0, 0][..], &toa].concat()),
+        ("padding", vec![1; 40]),
+        ("broken", vec![254, 1, 0, 0]),
+        ("long", vec![254, 60, 0, 0]),
+    ];
+    let flags = [("syn", SYN), ("ack", ACK), ("fin", ACK | FIN)];
+    let all = flags.iter().flat_map(|(name, flags)| {
+        lists.iter().map(move |(list, bytes)| {
+            (format!("{list}_{name}"), [&[*flags, 77][..], bytes].concat())
+        })
+    });
+    all.collect()
 }
 
 fn frames() -> Vec<(String, Vec<u8>)> {
