@@ -551,3 +551,15 @@ fn a_long_error_is_cut_to_what_ipv6_allows_and_extensions_go() {
     assert_eq!(now.end - u32::from(now.payload), 128 + 20);
     assert_eq!(lvs_nat::icmp::checksum_is_right(buf.data(), &now), Some(true));
 }
+
+#[test]
+fn what_is_larger_than_1260_bytes_is_not_to_be_fragmented() {
+    for (payload, flags) in [(1260 - 28, 0), (1260 - 28 + 1, 0x40)] {
+        let (src, dst) = ends(true, (1, 2), (3, 4));
+        let spec = Spec { src, dst, payload: vec![7; payload], ..udp_v4(false) };
+        let mut buf = spec.buffer(0, None, false);
+        let headers = parse(&buf);
+        v6_to_v4(&mut buf, &headers, NEAR, &TO4).unwrap();
+        assert_eq!(buf.data()[20..22], [flags, 0], "{payload}");
+    }
+}
