@@ -46,7 +46,7 @@
 //! ```
 //!
 //! # Features
-//! `alloc` (default): what the control side builds (`sched`, `service`, `snapshot`), lanes in memory
+//! `alloc` (default): what the control side builds (`sched`, `service`, `snapshot`, `shared`), lanes in memory
 //! and lanes around others, memory for sessions from the heap. Views, checksums, the I/O trait and the
 //! session store need no allocator.
 #![no_std]
@@ -78,6 +78,8 @@ pub mod sched;
 #[cfg(feature = "alloc")]
 pub mod service;
 pub mod session;
+#[cfg(feature = "alloc")]
+pub mod shared;
 pub mod siphash;
 #[cfg(feature = "alloc")]
 pub mod snapshot;

@@ -42,6 +42,7 @@ pub(super) const STEPS: &[Step] = &[
     ),
     long("lab-reuse", "local ports at 2000 connections a second for a minute", || lab("reuse")),
     long("miri", "the unsafe code of the core under miri", miri),
+    long("loom", "what workers share under every order of their steps", loom),
     long("properties", "property tests with many more cases", properties),
     long("mutants", "mutated translation and schedulers are noticed", mutants),
     long("fuzz", "each fuzz target for five minutes", fuzz),
@@ -285,6 +286,13 @@ fn miri() -> Outcome {
     let cmd = cmd.args("-- io::burst io::mem prefetch").env("PROPTEST_CASES", "4");
     // Property tests keep a file of failures, which miri's isolation forbids.
     let run = cmd.env("MIRIFLAGS", "-Zmiri-disable-isolation").run();
+    judge(&run, &total_of_results(&run))
+}
+
+fn loom() -> Outcome {
+    // The flag reaches every dependency, so this build stands beside the other ones.
+    let cmd = Cmd::cargo("test -p lvs-core --lib --release --target-dir target/loom shared");
+    let run = cmd.env("RUSTFLAGS", "--cfg loom").run();
     judge(&run, &total_of_results(&run))
 }
 
