@@ -85,11 +85,9 @@ fn spec() -> SnapshotSpec {
             client_addr: toa,
             timestamps: TimestampPolicy::Strip,
             timeouts: Timeouts::LVS,
+            persistence: None,
             servers: (0..SERVER_COUNT)
-                .map(|number| ServerSpec {
-                    addr: RealAddr::new(server_ip(number), 8080),
-                    weight: Weight(1),
-                })
+                .map(|number| ServerSpec::new(RealAddr::new(server_ip(number), 8080), Weight(1)))
                 .collect(),
         }],
     }

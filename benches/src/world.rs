@@ -166,8 +166,9 @@ fn spec<A: Ip>(plan: &Plan, net: &Network<A>) -> SnapshotSpec {
             },
             timestamps: TimestampPolicy::Strip,
             timeouts: Timeouts::LVS,
+            persistence: None,
             servers: (0..SERVERS)
-                .map(|n| ServerSpec { addr: RealAddr::new(server(n), 8080), weight: Weight(1) })
+                .map(|n| ServerSpec::new(RealAddr::new(server(n), 8080), Weight(1)))
                 .collect(),
         }],
     }

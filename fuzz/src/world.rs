@@ -114,11 +114,9 @@ fn service_spec(settings: Settings, proto: L4Proto, v6: bool) -> ServiceSpec {
             false => TimestampPolicy::Strip,
         },
         timeouts: Timeouts::LVS,
+        persistence: None,
         servers: (HOSTS..HOSTS + 2)
-            .map(|host| ServerSpec {
-                addr: RealAddr::new(host_ip(host, v6), 8000 + port),
-                weight: Weight(1),
-            })
+            .map(|host| ServerSpec::new(RealAddr::new(host_ip(host, v6), 8000 + port), Weight(1)))
             .collect(),
     }
 }
@@ -174,7 +172,8 @@ pub fn director(settings: Settings, memory: &mut HeapMemory) -> Director<'_> {
     let store = SessionStore::new(config, plan, memory.bytes()).expect("the right size");
     let snapshot = snapshot(settings).build(None).expect("a sound configuration");
     let args = SchedulerArgs { worker: WorkerId(0), workers: 1 };
-    let sizes = DirectorConfig { hops: 16, waiting: 3, isn_key: [5, 6] };
+    let sizes =
+        DirectorConfig { hops: 16, waiting: 3, isn_key: [5, 6], ..DirectorConfig::default() };
     Director::new(sizes, store, Generation::new(Arc::new(snapshot), args))
 }
 

@@ -61,6 +61,12 @@ pub struct Counters {
     pub sessions_expired: u64,
     /// Sessions closed because their client started anew.
     pub sessions_reused: u64,
+    /// Sessions that a persistence template led to their server.
+    pub sessions_persistent: u64,
+    /// Sessions that were ended, with a reset to both sides, because their server goes away.
+    pub sessions_reset: u64,
+    /// Clients left without a persistence template because there was no room.
+    pub templates_full: u64,
     /// Segments into which a client address was inserted.
     pub toa_inserted: u64,
     /// Of those, the ones whose options had to be compacted first.
@@ -90,6 +96,9 @@ impl Default for Counters {
             sessions_opened: 0,
             sessions_expired: 0,
             sessions_reused: 0,
+            sessions_persistent: 0,
+            sessions_reset: 0,
+            templates_full: 0,
             toa_inserted: 0,
             toa_compacted: 0,
             toa_stripped: 0,
@@ -139,6 +148,9 @@ impl Counters {
             (&mut self.sessions_opened, other.sessions_opened),
             (&mut self.sessions_expired, other.sessions_expired),
             (&mut self.sessions_reused, other.sessions_reused),
+            (&mut self.sessions_persistent, other.sessions_persistent),
+            (&mut self.sessions_reset, other.sessions_reset),
+            (&mut self.templates_full, other.templates_full),
             (&mut self.toa_inserted, other.toa_inserted),
             (&mut self.toa_compacted, other.toa_compacted),
             (&mut self.toa_stripped, other.toa_stripped),
@@ -186,7 +198,7 @@ impl fmt::Debug for Counters {
 impl Counters {
     /// Every counter but `received` and the drops, by its stable name.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, u64); 17] {
+    pub const fn named(&self) -> [(&'static str, u64); 20] {
         [
             ("forwarded", self.forwarded),
             ("answered", self.answered),
@@ -200,6 +212,9 @@ impl Counters {
             ("sessions_opened", self.sessions_opened),
             ("sessions_expired", self.sessions_expired),
             ("sessions_reused", self.sessions_reused),
+            ("sessions_persistent", self.sessions_persistent),
+            ("sessions_reset", self.sessions_reset),
+            ("templates_full", self.templates_full),
             ("toa_inserted", self.toa_inserted),
             ("toa_compacted", self.toa_compacted),
             ("toa_stripped", self.toa_stripped),
@@ -240,6 +255,9 @@ mod tests {
             sessions_opened,
             sessions_expired,
             sessions_reused,
+            sessions_persistent,
+            sessions_reset,
+            templates_full,
             toa_inserted,
             toa_compacted,
             toa_stripped,
@@ -260,6 +278,9 @@ mod tests {
             sessions_opened,
             sessions_expired,
             sessions_reused,
+            sessions_persistent,
+            sessions_reset,
+            templates_full,
             toa_inserted,
             toa_compacted,
             toa_stripped,

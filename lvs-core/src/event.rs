@@ -44,6 +44,11 @@ pub enum Event {
         /// The service.
         service: ServiceId,
     },
+    /// A client of the service stays without a persistence template: there is no room.
+    TemplatesFull {
+        /// The service.
+        service: ServiceId,
+    },
     /// A next hop does not answer.
     NeighbourFailed {
         /// The next hop.
@@ -67,6 +72,8 @@ pub enum Closed {
     Reused,
     /// Its server was removed.
     ServerGone,
+    /// Its server is draining or down and the time for its sessions is over.
+    Drained,
     /// The operator asked.
     Purged,
 }

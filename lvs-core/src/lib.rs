@@ -71,6 +71,8 @@ pub mod id;
 pub mod io;
 #[cfg(feature = "alloc")]
 mod map;
+#[cfg(feature = "alloc")]
+pub mod persistence;
 pub mod plan;
 pub mod prefetch;
 #[cfg(feature = "alloc")]

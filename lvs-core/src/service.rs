@@ -3,9 +3,12 @@
 use crate::addr::{RealAddr, VirtualAddr};
 use crate::flow::L4Proto;
 use crate::id::{PoolId, ServerId, ServiceId, TimeoutClass};
+use crate::persistence::Persistence;
 use crate::sched::{SchedulerDef, Weight};
+use crate::shared::Thresholds;
 use alloc::boxed::Box;
 use core::fmt;
+use core::time::Duration;
 
 /// How packets reach a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -137,6 +140,8 @@ pub struct VirtualService {
     pub timestamps: TimestampPolicy,
     /// Its time-outs.
     pub timeouts: TimeoutClass,
+    /// Whether a client stays with its server; `None` = each session is scheduled.
+    pub persistence: Option<Persistence>,
     /// Its servers, in the order of configuration.
     pub servers: Box<[ServerId]>,
 }
@@ -148,6 +153,16 @@ pub enum ServerState {
     /// In use.
     #[default]
     Active,
+    /// No new sessions, not even of clients that belong to it. Those it has go on, UDP included, until they
+    /// end, or until the time has passed since it was first seen in this state: then they are reset.
+    Draining {
+        /// How long sessions may go on; `None` = until they end.
+        within: Option<Duration>,
+    },
+    /// It does not work: no new sessions, and those it has are reset at once.
+    DownKill,
+    /// It does not work for new sessions; those it has are left alone.
+    DownKeep,
     /// Removed from the configuration while sessions may still point at it: they go on until they end.
     Removed,
 }
@@ -164,6 +179,8 @@ pub struct RealServer {
     pub addr: RealAddr,
     /// Its share.
     pub weight: Weight,
+    /// How many sessions it may have.
+    pub thresholds: Thresholds,
     /// Whether it is in use.
     pub state: ServerState,
 }

@@ -90,7 +90,7 @@ drop_reasons! {
     NoSession = "no_session", "A TCP packet other than SYN belongs to no session.", "Sessions lost on restart or expired; the time-out of the service may be too short.";
     NoSessionLocal = "no_session_local", "A packet to a local address belongs to no session.", "A server answers after the session expired.";
     NotForwarding = "not_forwarding", "Neither a service, a session nor an address of the director.", "The director is no router here; check the host's routes.";
-    NoServer = "no_server", "No server of the service is available.", "No server is configured, or all are at weight 0.";
+    NoServer = "no_server", "No server of the service is available.", "No server is configured, or all are at weight 0, draining, down or at their upper threshold.";
     SessionTableFull = "session_table_full", "The session table is full.", "Raise director.sessions.";
     NoPort = "no_port", "No local address of the pool has a free port.", "Add local addresses to the pool or shorten closing time-outs.";
     TupleTaken = "tuple_taken", "Another session already has this client and server port pair.", "Two NAT services lead one client port to the same server; use FullNAT.";
@@ -105,6 +105,7 @@ drop_reasons! {
     NoGso = "no_gso", "The port cannot send a segment train.", "Turn segmentation offload off at the sender.";
     TxFull = "tx_full", "The port's transmit queue stayed full.", "The link is saturated.";
     ServerGone = "server_gone", "The session's server was removed.", "The server left the configuration.";
+    SessionReset = "session_reset", "The session was ended because its server goes away, and both of its ends are being told.", "Drain servers for longer, or shorten the clients' connections.";
     NullSegment = "null_segment", "A TCP segment without SYN, ACK, FIN and RST.", "A scanner; the session is left alone.";
     BadFlags = "bad_flags", "A TCP segment with contradictory flags (SYN with FIN or RST).", "A scanner.";
     HandOverFull = "hand_over_full", "The ring to the worker that owns the packet is full, or the packet does not fit it.", "Replies, ICMP errors or fragments reach a wrong worker faster than it hands them on; see whether the device hashes ports.";

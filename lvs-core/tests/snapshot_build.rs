@@ -36,7 +36,7 @@ fn key(text: &str, port: u16) -> ServiceKey {
 }
 
 fn server(text: &str, port: u16) -> ServerSpec {
-    ServerSpec { addr: RealAddr::new(ip(text), port), weight: Weight(1) }
+    ServerSpec::new(RealAddr::new(ip(text), port), Weight(1))
 }
 
 fn service(key: ServiceKey, servers: &[ServerSpec]) -> ServiceSpec {
@@ -48,6 +48,7 @@ fn service(key: ServiceKey, servers: &[ServerSpec]) -> ServiceSpec {
         client_addr: ClientAddrMode::None,
         timestamps: TimestampPolicy::Strip,
         timeouts: Timeouts::LVS,
+        persistence: None,
         servers: servers.to_vec(),
     }
 }

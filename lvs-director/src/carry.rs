@@ -3,7 +3,7 @@
 use crate::admit::Packet;
 use crate::client_addr::{carries, growth, is_corrupt, observe};
 use crate::director::{Director, Report};
-use crate::generation::Policy;
+use crate::generation::{Policy, is_half_open};
 use crate::outputs::Outputs;
 use lvs_core::counters::Carried;
 use lvs_core::flow::{Direction, WireTuple};
@@ -35,11 +35,6 @@ pub(crate) fn check_flags(transport: &Transport) -> Result<Option<u8>, DropReaso
 /// A SYN that asks for a new connection.
 pub(crate) const fn is_pure_syn(flags: Option<u8>) -> bool {
     matches!(flags, Some(flags) if flags & (SYN | ACK | FIN | RST) == SYN)
-}
-
-/// The server has not agreed yet.
-const fn is_half_open(state: TcpState) -> bool {
-    matches!(state, TcpState::SynRecv | TcpState::SynSent)
 }
 
 /// One packet on its way through its session.
@@ -74,6 +69,9 @@ impl<P: PortPlan> Director<'_, P> {
         let given_up = flow.plain && is_half_open(flow.before);
         if inbound && is_pure_syn(flags) && (flow.before.may_be_reused() || given_up) {
             return self.start_anew(now, lane, packet, tuple, id, out);
+        }
+        if self.store.owes_reset(candidate) {
+            return self.pay_reset(now, lane, &packet, &flow, id, out);
         }
         let policy = self.policy(&flow);
         let detail = if is_slow(&flow, flags) { self.store.detail(id) } else { None };
@@ -239,7 +237,7 @@ impl<P: PortPlan> Director<'_, P> {
     ) {
         let direction = flow.candidate.direction;
         if flow.before != flow.after {
-            self.generation.moved(flow.server, Some(flow.before), Some(flow.after));
+            self.generation.moved(&self.shared, flow.server, Some(flow.before), Some(flow.after));
         }
         for carried in self.generation.carried(flow.server).into_iter().flatten() {
             count(carried, direction, segment);

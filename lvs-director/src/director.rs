@@ -1,9 +1,11 @@
 //! The director itself: its state, and what drives it.
 
+use crate::drain::Drains;
 use crate::generation::Generation;
 use crate::neighbour::{HopInfo, Neighbours, Poll};
 use crate::outputs::Outputs;
 use crate::workers::Peers;
+use alloc::sync::Arc;
 use core::fmt;
 use lvs_core::addr::MacAddr;
 use lvs_core::counters::Counters;
@@ -12,8 +14,9 @@ use lvs_core::id::{ServerId, ServiceId, SessionId};
 use lvs_core::io::{Burst, Lane, PacketBuf, PortId};
 use lvs_core::plan::{PortPlan, Whole};
 use lvs_core::session::{Cursor, MAX_CLASSES, Session, SessionStore};
+use lvs_core::shared::{Shared, SharedConfig};
 use lvs_core::snapshot::Snapshot;
-use lvs_core::time::Time;
+use lvs_core::time::{Tick, Time};
 use lvs_core::timeouts::TimeoutTicks;
 use lvs_core::verdict::{DropReason, Verdict};
 
@@ -26,12 +29,14 @@ pub struct DirectorConfig {
     pub waiting: u16,
     /// Secret of the initial sequence numbers; random at each start.
     pub isn_key: [u64; 2],
+    /// What the only worker would share with others ([`Director::new`]); ignored by [`Director::sharing`].
+    pub shared: SharedConfig,
 }
 
 impl Default for DirectorConfig {
-    /// 4096 next hops, 256 waiting packets, and a key that anybody can guess: good for tests only.
+    /// 4096 next hops, 256 waiting packets, and keys that anybody can guess: good for tests only.
     fn default() -> Self {
-        Self { hops: 4096, waiting: 256, isn_key: [0, 0] }
+        Self { hops: 4096, waiting: 256, isn_key: [0, 0], shared: SharedConfig::default() }
     }
 }
 
@@ -40,6 +45,7 @@ impl fmt::Debug for DirectorConfig {
         f.debug_struct("DirectorConfig")
             .field("hops", &self.hops)
             .field("waiting", &self.waiting)
+            .field("shared", &self.shared)
             .finish_non_exhaustive()
     }
 }
@@ -89,13 +95,29 @@ pub struct Director<'m, P = Whole> {
     pub(crate) peers: Option<Peers>,
     /// How often the packet at hand was handed over from worker to worker.
     pub(crate) passes: u8,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) drains: Drains,
+    swept: Tick,
     reroute: Option<Cursor>,
 }
 
 impl<'m, P: PortPlan> Director<'m, P> {
-    /// A director with an empty store and its first configuration.
+    /// The only worker, with an empty store and its first configuration.
     #[must_use]
     pub fn new(config: DirectorConfig, store: SessionStore<'m, P>, generation: Generation) -> Self {
+        let shared = Arc::new(Shared::new(&config.shared));
+        Self::sharing(config, store, generation, shared)
+    }
+
+    /// One of several workers, with an empty store and its first configuration. What they share outlives each of
+    /// them; a worker that goes has to close its sessions first, or they stay counted.
+    #[must_use]
+    pub fn sharing(
+        config: DirectorConfig,
+        store: SessionStore<'m, P>,
+        generation: Generation,
+        shared: Arc<Shared>,
+    ) -> Self {
         let mut director = Self {
             generation,
             store,
@@ -106,8 +128,12 @@ impl<'m, P: PortPlan> Director<'m, P> {
             short_way: 0,
             peers: None,
             passes: 0,
+            shared,
+            drains: Drains::default(),
+            swept: Tick::default(),
             reroute: None,
         };
+        director.generation.refresh_all(&director.shared);
         director.settle();
         director
     }
@@ -115,7 +141,7 @@ impl<'m, P: PortPlan> Director<'m, P> {
     /// Replaces the configuration and returns the previous one, to be freed elsewhere. To be called
     /// between bursts. Sessions go on; those of removed servers until they end.
     pub fn install(&mut self, mut generation: Generation) -> Generation {
-        generation.inherit(&mut self.generation);
+        generation.inherit(&mut self.generation, &self.shared);
         let old = core::mem::replace(&mut self.generation, generation);
         self.neighbours.unset_static();
         self.settle();
@@ -124,6 +150,7 @@ impl<'m, P: PortPlan> Director<'m, P> {
     }
 
     fn settle(&mut self) {
+        self.drains = Drains::default();
         let snapshot = self.generation.snapshot();
         let mut ticks = [TimeoutTicks::default(); MAX_CLASSES];
         let used = snapshot.timeout_ticks(&mut ticks);
@@ -171,7 +198,7 @@ impl<'m, P: PortPlan> Director<'m, P> {
         let mut ended = 0u32;
         while let Some(id) = self.store.next_expired(now.tick(), &mut budget) {
             let Some(session) = self.store.close(id) else { break };
-            self.closed(&session, Closed::Expired);
+            self.closed(now.tick(), &session, Closed::Expired);
             self.counters.sessions_expired = self.counters.sessions_expired.wrapping_add(1);
             ended = ended.wrapping_add(1);
         }
@@ -179,8 +206,9 @@ impl<'m, P: PortPlan> Director<'m, P> {
     }
 
     /// Books a session out that the store has closed.
-    pub(crate) fn closed(&mut self, session: &Session, why: Closed) {
-        self.generation.moved(session.server, Some(session.state), None);
+    pub(crate) fn closed(&mut self, now: Tick, session: &Session, why: Closed) {
+        self.generation.moved(&self.shared, session.server, Some(session.state), None);
+        self.let_go(now, session);
         self.neighbours.release(session.hop_in);
         self.neighbours.release(session.hop_out);
         self.events.push(Event::SessionClosed { session: session.id, server: session.server, why });
@@ -189,7 +217,7 @@ impl<'m, P: PortPlan> Director<'m, P> {
     /// Ends a session on demand, without a word to its ends. `None` when the handle is stale.
     pub fn purge(&mut self, id: SessionId) -> Option<Session> {
         let session = self.store.close(id)?;
-        self.closed(&session, Closed::Purged);
+        self.closed(session.last_seen, &session, Closed::Purged);
         Some(session)
     }
 
@@ -211,6 +239,15 @@ impl<'m, P: PortPlan> Director<'m, P> {
         }
         self.reroute_some();
         self.generation.tick(now.tick());
+        self.drain(now, lane, out);
+        if self.swept != now.tick() {
+            self.swept = now.tick();
+            // A minute for all places, whatever the number of workers.
+            let share = self.shared.templates.places() / 900;
+            self.shared
+                .templates
+                .sweep(now.tick(), u32::try_from(share).unwrap_or(u32::MAX).max(1));
+        }
     }
 
     fn reroute_some(&mut self) {
@@ -252,7 +289,14 @@ impl<'m, P: PortPlan> Director<'m, P> {
     /// neighbours again.
     #[must_use]
     pub fn next_deadline(&self, now: Time) -> Option<Time> {
-        self.store.next_deadline(now)
+        let due = self.store.next_deadline(now);
+        if self.drains.is_busy() { Some(now) } else { due }
+    }
+
+    /// What it shares with other workers.
+    #[must_use]
+    pub const fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// The oldest event not read yet.

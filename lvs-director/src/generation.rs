@@ -7,14 +7,19 @@ use crate::client_addr::toa_of;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
+use core::net::IpAddr;
 use lvs_core::counters::Carried;
 use lvs_core::flow::WireTuple;
 use lvs_core::id::{PoolId, ServerId, ServiceId};
+use lvs_core::persistence::Persistence;
 use lvs_core::sched::{Scheduler, SchedulerArgs, ServerLoad};
-use lvs_core::service::{Forwarding, ServerState, TimestampPolicy, ToaOptions, VirtualService};
+use lvs_core::service::{
+    Forwarding, RealServer, ServerState, TimestampPolicy, ToaOptions, VirtualService,
+};
 use lvs_core::session::TcpState;
+use lvs_core::shared::Shared;
 use lvs_core::snapshot::Snapshot;
-use lvs_core::time::Tick;
+use lvs_core::time::{Tick, Time};
 
 /// Sessions and traffic of one server on one worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +36,10 @@ pub struct ServerCount {
 struct Balanced {
     scheduler: Box<dyn Scheduler>,
     loads: Box<[ServerLoad]>,
+    /// Which server the next look at what other workers have opened begins with.
+    look_at: usize,
+    /// Servers by address, for services that share templates with others.
+    by_ip: Box<[(IpAddr, ServerId)]>,
 }
 
 /// What a service asks for on packets of its sessions.
@@ -40,6 +49,7 @@ pub(crate) struct Policy {
     pub(crate) toa: Option<ToaOptions>,
     pub(crate) strip_timestamps: bool,
     pub(crate) new_isn: bool,
+    pub(crate) persistence: Option<Persistence>,
 }
 
 impl Policy {
@@ -50,6 +60,7 @@ impl Policy {
             toa: toa_of(service),
             strip_timestamps: full && service.timestamps == TimestampPolicy::Strip,
             new_isn: full,
+            persistence: service.persistence,
         }
     }
 }
@@ -61,6 +72,8 @@ struct Standing {
     /// Its place in the service's list; `None` when it was removed.
     place: Option<u16>,
     count: ServerCount,
+    /// When it was first seen to be draining or down.
+    since: Option<Time>,
 }
 
 /// One configuration, ready for one worker.
@@ -103,13 +116,14 @@ impl Generation {
                 }
             }
             let loads = loads_of(&snapshot, service);
+            let by_ip = by_ip(&loads, service);
             let mut scheduler = (service.scheduler.build)(args);
             scheduler.rebuild(&loads);
             if let Some(policy) = policies.get_mut(service.id.index()) {
                 *policy = Policy::of(service);
             }
             if let Some(entry) = services.get_mut(service.id.index()) {
-                *entry = Some(Balanced { scheduler, loads });
+                *entry = Some(Balanced { scheduler, loads, look_at: 0, by_ip });
             }
             pools = pools.max(service.pool.map_or(0, |pool| pool.index() + 1));
         }
@@ -133,9 +147,17 @@ impl Generation {
 
     /// Takes over what the previous generation has counted, and the schedulers of services whose members
     /// and weights have not changed; those of others take over what should outlive the change.
-    pub(crate) fn inherit(&mut self, old: &mut Self) {
-        for (standing, before) in self.servers.iter_mut().zip(old.servers.iter()) {
+    pub(crate) fn inherit(&mut self, old: &mut Self, shared: &Shared) {
+        let (now, then) = (&self.snapshot, &old.snapshot);
+        for (id, (standing, before)) in
+            (0u16..).map(ServerId).zip(self.servers.iter_mut().zip(old.servers.iter()))
+        {
             standing.count = before.count;
+            if let (Some(now), Some(then)) = (now.server(id), then.server(id)) {
+                let same = is_ending(now) == is_ending(then);
+                standing.since = before.since.filter(|_| same);
+                shared.servers.changed(id, &then.thresholds, &now.thresholds);
+            }
         }
         for (policy, before) in self.policies.iter_mut().zip(old.policies.iter()) {
             if policy.service.is_none() {
@@ -165,14 +187,15 @@ impl Generation {
             } else if scheduler(&self.snapshot) == scheduler(&old.snapshot) {
                 entry.scheduler.take_over(&mut *before.scheduler);
             }
-            for load in &mut entry.loads {
-                if let Some(standing) = self.servers.get(load.id.index()) {
-                    load.active = standing.count.active;
-                    load.inactive = standing.count.inactive;
-                }
-            }
-            for index in 0..entry.loads.len() {
-                entry.scheduler.load_changed(index, &entry.loads);
+        }
+        self.refresh_all(shared);
+    }
+
+    /// Looks at what all workers have opened on every server.
+    pub(crate) fn refresh_all(&mut self, shared: &Shared) {
+        for balanced in self.services.iter_mut().flatten() {
+            for place in 0..balanced.loads.len() {
+                refresh(balanced, place, &self.servers, &self.snapshot, shared);
             }
         }
     }
@@ -201,12 +224,65 @@ impl Generation {
         }
     }
 
-    /// Chooses a server for a new session.
-    pub(crate) fn pick(&mut self, service: ServiceId, flow: &WireTuple) -> Option<ServerId> {
+    /// Chooses a server for a new session, and counts that session on it. Of other workers' sessions it knows
+    /// what it saw last; each call looks at a few servers anew, so with up to [`LOOKS`] it knows all.
+    pub(crate) fn pick(
+        &mut self,
+        shared: &Shared,
+        service: ServiceId,
+        flow: &WireTuple,
+    ) -> Option<ServerId> {
         let balanced = self.services.get_mut(service.index())?.as_mut()?;
-        let index = balanced.scheduler.pick(flow, &balanced.loads)?;
-        let load = balanced.loads.get(index)?;
-        load.is_available().then_some(load.id)
+        for _ in 0..LOOKS.min(balanced.loads.len()) {
+            let at = balanced.look_at;
+            balanced.look_at = if at.wrapping_add(1) >= balanced.loads.len() { 0 } else { at + 1 };
+            refresh(balanced, at, &self.servers, &self.snapshot, shared);
+        }
+        // Whom a threshold refuses is seen to be overloaded now, and not offered again.
+        for _ in 0..balanced.loads.len() {
+            let index = balanced.scheduler.pick(flow, &balanced.loads)?;
+            let load = balanced.loads.get(index).filter(|load| load.is_available())?;
+            let (id, limits) = (load.id, self.snapshot.server(load.id)?.thresholds);
+            if shared.servers.reserve(id, &limits, false) {
+                return Some(id);
+            }
+            refresh(balanced, index, &self.servers, &self.snapshot, shared);
+        }
+        None
+    }
+
+    /// The server of `service` that a template's server stands for, if new sessions may go there.
+    pub(crate) fn usable(
+        &self,
+        service: ServiceId,
+        server: ServerId,
+        policy: &Persistence,
+    ) -> Option<ServerId> {
+        let found = self.snapshot.server(server)?;
+        let balanced = self.services.get(service.index())?.as_ref()?;
+        let found = if found.service == service {
+            found
+        } else {
+            let ip = found.addr.ip();
+            let at = balanced.by_ip.binary_search_by(|(other, _)| other.cmp(&ip)).ok()?;
+            self.snapshot.server(balanced.by_ip.get(at)?.1)?
+        };
+        let present = self.servers.get(found.id.index())?.place.is_some();
+        let quiesced = found.weight.0 == 0 && policy.expire_quiescent;
+        (present && found.state == ServerState::Active && !quiesced).then_some(found.id)
+    }
+
+    /// Counts a session that a template leads to a server. `false`: it is full, and nothing was counted.
+    pub(crate) fn reserve(&self, shared: &Shared, server: ServerId, anyway: bool) -> bool {
+        let limits = self.snapshot.server(server).map(|server| server.thresholds);
+        shared.servers.reserve(server, &limits.unwrap_or_default(), anyway)
+    }
+
+    /// Takes back what [`pick`](Self::pick) or [`reserve`](Self::reserve) has counted.
+    pub(crate) fn unreserve(&mut self, shared: &Shared, server: ServerId) {
+        let limits = self.snapshot.server(server).map(|server| server.thresholds);
+        shared.servers.moved(server, Some(false), None, &limits.unwrap_or_default());
+        self.refresh_server(shared, server);
     }
 
     /// Where the next session of a pool starts to look, and moves it on.
@@ -217,8 +293,16 @@ impl Generation {
         start
     }
 
-    /// Counts a session that opened, moved from one state to another, or closed.
-    pub(crate) fn moved(&mut self, server: ServerId, from: Option<TcpState>, to: Option<TcpState>) {
+    /// Counts a session that moved from one state to another, or closed. One that opens was counted as inactive
+    /// when its server was chosen.
+    pub(crate) fn moved(
+        &mut self,
+        shared: &Shared,
+        server: ServerId,
+        from: Option<TcpState>,
+        to: Option<TcpState>,
+    ) {
+        let limits = self.snapshot.server(server).map(|server| server.thresholds);
         let Some(standing) = self.servers.get_mut(server.index()) else { return };
         let count = &mut standing.count;
         for (state, opens) in [(from, false), (to, true)] {
@@ -226,11 +310,41 @@ impl Generation {
             let cell = if state.is_active() { &mut count.active } else { &mut count.inactive };
             *cell = if opens { cell.saturating_add(1) } else { cell.saturating_sub(1) };
         }
+        let [waited, waits] = [from, to].map(|state| state.is_some_and(is_half_open));
+        if waited != waits {
+            shared.half_open.moved(standing.service, waits);
+        }
+        let before = from.map_or(Some(false), |state| Some(state.is_active()));
+        let after = to.map(TcpState::is_active);
+        shared.servers.moved(server, before, after, &limits.unwrap_or_default());
+        self.refresh_server(shared, server);
+    }
+
+    fn refresh_server(&mut self, shared: &Shared, server: ServerId) {
+        let Some(standing) = self.servers.get(server.index()) else { return };
         let Some(place) = standing.place else { return };
         let Some(Some(balanced)) = self.services.get_mut(standing.service.index()) else { return };
-        if let Some(load) = balanced.loads.get_mut(usize::from(place)) {
-            (load.active, load.inactive) = (count.active, count.inactive);
-            balanced.scheduler.load_changed(usize::from(place), &balanced.loads);
+        refresh(balanced, place.into(), &self.servers, &self.snapshot, shared);
+    }
+
+    /// When sessions of a server are to be reset; `None` = never. From the first call on time counts.
+    pub(crate) fn ends(&mut self, server: ServerId, now: Time) -> Option<Time> {
+        let within = match self.snapshot.server(server)?.state {
+            ServerState::Draining { within } => within?,
+            ServerState::DownKill => core::time::Duration::ZERO,
+            _ => return None,
+        };
+        let standing = self.servers.get_mut(server.index())?;
+        Some(standing.since.get_or_insert(now).after(within))
+    }
+
+    /// When sessions of a server are to be reset, as decided before.
+    pub(crate) fn deadline(&self, server: ServerId) -> Option<Time> {
+        let since = self.servers.get(server.index())?.since?;
+        match self.snapshot.server(server)?.state {
+            ServerState::Draining { within } => Some(since.after(within?)),
+            ServerState::DownKill => Some(since),
+            _ => None,
         }
     }
 
@@ -260,6 +374,57 @@ impl fmt::Debug for Generation {
             .field("generation", &self.snapshot.generation())
             .finish_non_exhaustive()
     }
+}
+
+/// Servers whose sessions each choice looks at anew.
+const LOOKS: usize = 8;
+
+/// The server has not agreed yet.
+pub(crate) const fn is_half_open(state: TcpState) -> bool {
+    matches!(state, TcpState::SynRecv | TcpState::SynSent)
+}
+
+/// Its sessions are to end.
+const fn is_ending(server: &RealServer) -> bool {
+    matches!(server.state, ServerState::Draining { .. } | ServerState::DownKill)
+}
+
+/// Takes over what all workers have opened on a server; one beyond the shared table has what this worker has.
+fn refresh(
+    balanced: &mut Balanced,
+    place: usize,
+    servers: &[Standing],
+    snapshot: &Snapshot,
+    shared: &Shared,
+) {
+    let Some(load) = balanced.loads.get_mut(place) else { return };
+    let before = *load;
+    let Some(server) = snapshot.server(load.id) else { return };
+    let overloaded;
+    if let Some(all) = shared.servers.get(load.id) {
+        (load.active, load.inactive, overloaded) = (all.active, all.inactive, all.overloaded);
+    } else {
+        let own = servers.get(load.id.index()).map(|standing| standing.count).unwrap_or_default();
+        (load.active, load.inactive) = (own.active, own.inactive);
+        let total = u64::from(own.active).saturating_add(own.inactive.into());
+        let limits = &server.thresholds;
+        overloaded = limits.reached(total) || (load.overloaded && limits.keeps_overload(total));
+    }
+    load.overloaded = overloaded || server.state != ServerState::Active;
+    if *load != before {
+        balanced.scheduler.load_changed(place, &balanced.loads);
+    }
+}
+
+/// Servers by address, each address once: the first of the configuration.
+fn by_ip(loads: &[ServerLoad], service: &VirtualService) -> Box<[(IpAddr, ServerId)]> {
+    if service.persistence.and_then(|persistence| persistence.group).is_none() {
+        return Box::default();
+    }
+    let mut all: alloc::vec::Vec<_> = loads.iter().map(|load| (load.addr.ip(), load.id)).collect();
+    all.sort_by_key(|(ip, _)| *ip);
+    all.dedup_by_key(|(ip, _)| *ip);
+    all.into()
 }
 
 fn loads_of(snapshot: &Snapshot, service: &VirtualService) -> Box<[ServerLoad]> {

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! One stage is one file, in the order a packet meets them: `admit`, `answer` (ARP, neighbour discovery,
-//! echo), `open` (classify, schedule, open), `carry` (packets of a session), `client_addr` (TOA), `emit`.
+//! echo), `open` (classify, open), `assign` (the client's server: persistence, thresholds, scheduler), `carry`
+//! (packets of a session), `client_addr` (TOA), `emit`. `drain` and `reset` end the sessions of servers that go away.
 //! `workers` hands over what belongs to another worker.
 //! `fast` goes before them: ordinary segments of established IPv4 sessions take a short way, a burst at a time.
 //!
@@ -54,9 +55,11 @@ extern crate alloc;
 
 mod admit;
 mod answer;
+mod assign;
 mod carry;
 mod client_addr;
 mod director;
+mod drain;
 mod emit;
 mod fast;
 mod generation;
@@ -64,9 +67,11 @@ mod half_dead;
 mod neighbour;
 mod open;
 mod outputs;
+mod reset;
 mod workers;
 
 pub use director::{Director, DirectorConfig, Report};
+pub use drain::Drain;
 pub use generation::{Generation, ServerCount};
 pub use neighbour::{HopInfo, HopState};
 pub use outputs::{MAX_PORTS, Outputs};

@@ -1,6 +1,7 @@
 //! New connections: classify, schedule, open, and carry the first packet.
 
 use crate::admit::Packet;
+use crate::assign::Assigned;
 use crate::carry::{
     AnyEnds, check_flags, count, ends_of, is_pure_syn, reason_of, rewrite_of, segment_of,
 };
@@ -39,9 +40,20 @@ struct Wanted {
 #[derive(Clone, Copy)]
 struct Chosen {
     server: ServerId,
+    template: Option<u32>,
     addr: RealAddr,
     hop_in: HopId,
     hop_out: HopId,
+}
+
+/// A session that is open, and its first packet, which is edited and not translated yet.
+struct Prepared<B> {
+    packet: Packet<B>,
+    /// The packet as it came.
+    segment: Segment,
+    opened: Opened,
+    /// Next hop toward the server.
+    hop: HopId,
 }
 
 impl<P: PortPlan> Director<'_, P> {
@@ -67,7 +79,7 @@ impl<P: PortPlan> Director<'_, P> {
         &mut self,
         now: Time,
         lane: &mut L,
-        mut packet: Packet<L::Buf>,
+        packet: Packet<L::Buf>,
         tuple: &WireTuple,
         (service, old): (ServiceId, Option<SessionId>),
         out: &mut Outputs<L::Buf>,
@@ -81,7 +93,30 @@ impl<P: PortPlan> Director<'_, P> {
             return Err(DropReason::TtlExceeded);
         }
         let wanted = self.wanted(service).ok_or(DropReason::NoService)?;
-        let chosen = self.choose(tuple, &wanted)?;
+        let assigned = self.assign(now, service, tuple).ok_or_else(|| {
+            self.events.push(Event::NoServer { service });
+            DropReason::NoServer
+        })?;
+        let first = self.prepare(now, lane, packet, tuple, (&wanted, old), &assigned);
+        let first = first.inspect_err(|_| self.unassign(&assigned))?;
+        let Prepared { packet, segment, opened, hop } = first;
+        (report.session, report.server) = (Some(opened.id), Some(assigned.server));
+        self.first_packet(now, lane, packet, segment, &opened, hop, out)
+    }
+
+    /// From a server to an open session and a packet that may leave. What fails has changed nothing yet, except
+    /// that `old` may have ended.
+    fn prepare<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        mut packet: Packet<L::Buf>,
+        tuple: &WireTuple,
+        (wanted, old): (&Wanted, Option<SessionId>),
+        assigned: &Assigned,
+    ) -> Result<Prepared<L::Buf>, DropReason> {
+        let flags = check_flags(&packet.headers.transport)?;
+        let chosen = self.choose(tuple, assigned)?;
         let quad = quad_of(tuple, &chosen);
         let syn_toa = wanted.toa.filter(|toa| toa.placement.syn && flags.is_some());
         let growth = if syn_toa.is_some() { growth(&quad) } else { 0 };
@@ -100,12 +135,11 @@ impl<P: PortPlan> Director<'_, P> {
             let _ = self.insert_toa(now, lane, &mut packet, &toa, &quad, chosen.hop_in)?;
         }
         if let Some(session) = old.and_then(|old| self.store.close(old)) {
-            self.closed(&session, Closed::Reused);
+            self.closed(now.tick(), &session, Closed::Reused);
             self.counters.sessions_reused = self.counters.sessions_reused.wrapping_add(1);
         }
-        let opened = self.register(now, &quad, &wanted, &chosen, seq_and_mss)?;
-        (report.session, report.server) = (Some(opened.id), Some(chosen.server));
-        self.first_packet(now, lane, packet, segment, &opened, chosen.hop_in, out)
+        let opened = self.register(now, &quad, wanted, &chosen, seq_and_mss)?;
+        Ok(Prepared { packet, segment, opened, hop: chosen.hop_in })
     }
 
     fn wanted(&self, service: ServiceId) -> Option<Wanted> {
@@ -121,11 +155,8 @@ impl<P: PortPlan> Director<'_, P> {
         })
     }
 
-    fn choose(&mut self, tuple: &WireTuple, wanted: &Wanted) -> Result<Chosen, DropReason> {
-        let Some(server) = self.generation.pick(wanted.service, tuple) else {
-            self.events.push(Event::NoServer { service: wanted.service });
-            return Err(DropReason::NoServer);
-        };
+    fn choose(&mut self, tuple: &WireTuple, assigned: &Assigned) -> Result<Chosen, DropReason> {
+        let Assigned { server, template } = *assigned;
         let snapshot = self.snapshot();
         let addr = snapshot.server(server).ok_or(DropReason::NoServer)?.addr;
         let there = snapshot.route(addr.ip()).ok_or(DropReason::NoRoute)?;
@@ -134,7 +165,7 @@ impl<P: PortPlan> Director<'_, P> {
         self.neighbours.hold(hop_in);
         let hop_out = self.neighbours.intern(&back);
         self.neighbours.release(hop_in);
-        Ok(Chosen { server, addr, hop_in, hop_out: hop_out.ok_or(DropReason::NoRoute)? })
+        Ok(Chosen { server, template, addr, hop_in, hop_out: hop_out.ok_or(DropReason::NoRoute)? })
     }
 
     /// Opens the session in the store and books it in.
@@ -156,10 +187,13 @@ impl<P: PortPlan> Director<'_, P> {
             detail.pending = if wanted.toa.is_some() { pending::TOA } else { 0 };
             self.store.set_detail(opened.id, &detail);
         }
+        if chosen.template.is_some() {
+            self.store.set_template(opened.id, chosen.template);
+        }
         self.neighbours.hold(chosen.hop_in);
         self.neighbours.hold(chosen.hop_out);
         let state = if seq_and_mss.is_some() { TcpState::SynRecv } else { TcpState::None };
-        self.generation.moved(chosen.server, None, Some(state));
+        self.generation.moved(&self.shared, chosen.server, None, Some(state));
         self.counters.sessions_opened = self.counters.sessions_opened.wrapping_add(1);
         for carried in self.generation.carried(chosen.server).into_iter().flatten() {
             carried.sessions = carried.sessions.wrapping_add(1);

@@ -58,8 +58,7 @@ fn is_answered(bench: &mut Bench<'_>, client_port: u16, session: &Inside) -> boo
 /// The configuration with these servers of the first service.
 fn with_servers(forwarding: Forwarding, servers: &[&str]) -> SnapshotSpec {
     let mut spec = support::spec(forwarding);
-    let server =
-        |addr: &&str| ServerSpec { addr: RealAddr(addr.parse().unwrap()), weight: Weight(1) };
+    let server = |addr: &&str| ServerSpec::new(RealAddr(addr.parse().unwrap()), Weight(1));
     spec.services[0].servers = servers.iter().map(server).collect();
     spec
 }

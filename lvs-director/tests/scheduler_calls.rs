@@ -61,9 +61,8 @@ fn spec(scheduler: &'static SchedulerDef, servers: &[&str]) -> SnapshotSpec {
     let mut spec = support::spec(Forwarding::FullNat);
     spec.services.truncate(1);
     spec.services[0].scheduler = scheduler;
-    let server = |addr: &&str| ServerSpec {
-        addr: addr.parse().map(lvs_core::addr::RealAddr).unwrap(),
-        weight: Weight(1),
+    let server = |addr: &&str| {
+        ServerSpec::new(addr.parse().map(lvs_core::addr::RealAddr).unwrap(), Weight(1))
     };
     spec.services[0].servers = servers.iter().map(server).collect();
     spec

@@ -38,6 +38,7 @@ use lvs_core::io::{Burst, Lane, PortId};
 use lvs_core::plan::PortPlan;
 use lvs_core::sched::SchedulerArgs;
 use lvs_core::session::{HeapMemory, SessionStore, StoreConfig};
+use lvs_core::shared::Shared;
 use lvs_core::snapshot::Snapshot;
 use lvs_core::time::Time;
 use lvs_director::{Director, DirectorConfig, Generation, Outputs, Peers, RingSize};
@@ -131,12 +132,14 @@ impl<'m, P: PortPlan> Rig<'m, P> {
         let ports = nic.lanes().first().map_or(0, Lane::port_count);
         let mut peers = setup.rings.map(|size| Peers::connect(u16::from(workers), size));
         let mut plans = plans.into_iter();
+        let shared = Arc::new(Shared::new(&setup.config.shared));
         let worker = |(number, memory): (u8, &'m mut HeapMemory)| {
             let plan = plans.next().expect("one plan for each worker");
             let store = SessionStore::new(setup.sizes, plan, memory.bytes()).expect("its memory");
             let args = SchedulerArgs { worker: WorkerId(number), workers };
             let generation = Generation::new(Arc::clone(&setup.snapshot), args);
-            let mut director = Director::new(setup.config, store, generation);
+            let mut director =
+                Director::sharing(setup.config, store, generation, Arc::clone(&shared));
             if let Some(peers) = peers.as_mut() {
                 director.connect(peers.remove(0));
             }

@@ -65,7 +65,8 @@ pub fn director<'m>(
     let store = SessionStore::new(sizes, config.port_plan(), memory.bytes())
         .map_err(AssembleError::Store)?;
     let isn_key = [secrets.draw(), secrets.draw()];
-    let settings = DirectorConfig { isn_key, ..DirectorConfig::default() };
+    let shared = config.shared_config(secrets.draw());
+    let settings = DirectorConfig { isn_key, shared, ..DirectorConfig::default() };
     let worker = SchedulerArgs { worker: WorkerId(0), workers: 1 };
     Ok(Director::new(settings, store, Generation::new(Arc::new(snapshot), worker)))
 }

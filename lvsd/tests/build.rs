@@ -4,9 +4,11 @@ use core::net::IpAddr;
 use core::time::Duration;
 use lvs_core::addr::{Family, RealAddr};
 use lvs_core::flow::L4Proto;
+use lvs_core::persistence::{Persistence, Since};
 use lvs_core::plan::PortPlan;
-use lvs_core::service::{ClientAddrMode, Forwarding, NoToaRoom, TimestampPolicy};
+use lvs_core::service::{ClientAddrMode, Forwarding, NoToaRoom, ServerState, TimestampPolicy};
 use lvs_core::session::{SessionStore, TcpState};
+use lvs_core::shared::Thresholds;
 use lvs_core::snapshot::{SelfOwner as CoreOwner, Snapshot};
 use lvs_core::timeouts::Timeouts;
 use lvsd::config::schema::TIMEOUTS;
@@ -209,4 +211,59 @@ fn secrets_repeat_with_their_seed_and_differ_from_each_other() {
     assert_ne!(draw(1), draw(2));
     let [a, b, c] = draw(0);
     assert!(a != b && b != c && a != c);
+}
+
+const PERSISTENT: &str = "[[port]]\nname = \"a\"\naddresses = [\"10.0.0.1/24\"]\n\
+    [[service]]\naddress = \"10.0.0.80:80\"\nforwarding = \"nat\"\n";
+
+fn persistence(text: &str) -> Option<Persistence> {
+    let snapshot = snapshot(&parsed(&format!("{PERSISTENT}{text}")));
+    snapshot.services().next().expect("configured").persistence
+}
+
+#[test]
+fn clients_stay_for_600_seconds_with_the_profile_lvs_and_by_wish_with_others() {
+    assert_eq!(persistence(""), Some(Persistence::default()));
+    assert_eq!(Persistence::default().timeout, Duration::from_secs(600));
+    assert_eq!(persistence("persistence = { enabled = false }\n"), None);
+    let kernel =
+        |more: &str| persistence(&format!("timeouts = {{ profile = \"kernel\" }}\n{more}"));
+    assert_eq!(kernel(""), None);
+    let wished = kernel("persistence = { timeout = \"5m\" }\n").expect("wished");
+    assert_eq!((wished.timeout, wished.since), (Duration::from_secs(300), Since::LastConnection));
+    let all = "persistence = { timeout = \"1s\", prefix_v4 = 24, prefix_v6 = 56, group = \"g\", \
+               expire_quiescent = true, hard_threshold = true, since = \"last-packet\" }\n";
+    let all = kernel(all).expect("wished");
+    assert_eq!((all.prefix_v4, all.prefix_v6, all.since), (24, 56, Since::LastPacket));
+    assert!(all.expire_quiescent && all.hard_threshold && all.group.is_some());
+}
+
+#[test]
+fn a_server_is_what_its_section_says() {
+    let server = |text: &str| {
+        let text = format!("{PERSISTENT}[[service.server]]\naddress = \"10.0.0.11:80\"\n{text}");
+        let snapshot = snapshot(&parsed(&text));
+        *snapshot.servers().next().expect("configured")
+    };
+    assert_eq!((server("").state, server("").thresholds), Default::default());
+    let limits = Thresholds { upper: 10, lower: 8 };
+    assert_eq!(server("upper_threshold = 10\nlower_threshold = 8\n").thresholds, limits);
+    let within = Some(Duration::from_secs(90));
+    let cases = [
+        ("state = \"draining\"\n", ServerState::Draining { within: None }),
+        ("state = \"draining\"\ndrain_for = \"90s\"\n", ServerState::Draining { within }),
+        ("state = \"down-kill\"\n", ServerState::DownKill),
+        ("state = \"down-keep\"\n", ServerState::DownKeep),
+    ];
+    for (text, state) in cases {
+        assert_eq!(server(text).state, state);
+    }
+}
+
+#[test]
+fn what_workers_share_is_sized_by_the_file_and_has_a_secret_of_its_own() {
+    let config = parsed(&format!("[director]\ntemplates = 7\n{PERSISTENT}"));
+    let [one, two] = [1, 2].map(|seed| config.shared_config(seed));
+    assert_eq!((one.templates, one.servers), (7, 65_536));
+    assert_ne!(one.key, two.key);
 }

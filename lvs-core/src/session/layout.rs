@@ -21,6 +21,8 @@ pub(super) mod flag {
     pub(in super::super) const ANSWERED: u8 = 0x08;
     /// The reply tuple is in the directory as well (NAT); else the port plan finds the slot.
     pub(in super::super) const TWO_KEYS: u8 = 0x10;
+    /// Ended on purpose: whoever sends next is answered by a reset, and so is the other side.
+    pub(in super::super) const RESET_OWED: u8 = 0x20;
 }
 
 /// What both families keep beside addresses; 40 bytes.

@@ -22,6 +22,7 @@
 //!   most 4 s late while [`SessionStore::next_expired`] is called with enough budget.
 
 mod directory;
+mod ending;
 mod expiry;
 mod fast;
 mod free;

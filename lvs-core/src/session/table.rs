@@ -319,6 +319,8 @@ impl<'m, L: Line> Table<'m, L> {
             inbound: traffic(tail.carried_in, cold.isn_or_packets_in, bytes_in),
             outbound: traffic(tail.carried_out, cold.first_or_packets_out, bytes_out),
             has_local_port: !tail.has(flag::TWO_KEYS),
+            template: cold.template.checked_sub(1),
+            reset_owed: tail.has(flag::RESET_OWED),
         })
     }
 

@@ -304,6 +304,10 @@ pub struct Session {
     pub outbound: Traffic,
     /// It holds a local port.
     pub has_local_port: bool,
+    /// The persistence template that it holds ([`crate::shared::Hold::slot`]).
+    pub template: Option<u32>,
+    /// Its ends are still to be told that it is over.
+    pub reset_owed: bool,
 }
 
 /// A place in a [`SessionStore::scan`](super::SessionStore::scan).

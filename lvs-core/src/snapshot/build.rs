@@ -256,7 +256,8 @@ impl Numbering {
                     service: id,
                     addr: server.addr,
                     weight: server.weight,
-                    state: ServerState::Active,
+                    thresholds: server.thresholds,
+                    state: server.state,
                 };
                 if let Some(place) = self.servers.get_mut(number.index()) {
                     *place = Some(entry);
@@ -275,6 +276,7 @@ impl Numbering {
             client_addr: spec.client_addr,
             timestamps: spec.timestamps,
             timeouts: TimeoutClass(u8::try_from(class).unwrap_or(0)),
+            persistence: spec.persistence,
             servers,
         };
         if let Some(place) = self.services.get_mut(id.index()) {

@@ -2,8 +2,10 @@
 
 use crate::addr::{MacAddr, Prefix, RealAddr};
 use crate::io::PortId;
+use crate::persistence::Persistence;
 use crate::sched::{SchedulerDef, Weight};
-use crate::service::{ClientAddrMode, Forwarding, ServiceKey, TimestampPolicy};
+use crate::service::{ClientAddrMode, Forwarding, ServerState, ServiceKey, TimestampPolicy};
+use crate::shared::Thresholds;
 use crate::timeouts::Timeouts;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -86,6 +88,18 @@ pub struct ServerSpec {
     pub addr: RealAddr,
     /// Its share.
     pub weight: Weight,
+    /// How many sessions it may have.
+    pub thresholds: Thresholds,
+    /// Whether it is in use. [`ServerState::Removed`] is what a server becomes that is left out.
+    pub state: ServerState,
+}
+
+impl ServerSpec {
+    /// An active server without thresholds.
+    #[must_use]
+    pub fn new(addr: RealAddr, weight: Weight) -> Self {
+        Self { addr, weight, thresholds: Thresholds::default(), state: ServerState::default() }
+    }
 }
 
 /// A virtual service.
@@ -105,6 +119,8 @@ pub struct ServiceSpec {
     pub timestamps: TimestampPolicy,
     /// Its time-outs.
     pub timeouts: Timeouts,
+    /// Whether a client stays with its server; `None` = each session is scheduled.
+    pub persistence: Option<Persistence>,
     /// Its servers, in order.
     pub servers: Vec<ServerSpec>,
 }

@@ -430,6 +430,8 @@ impl Model {
             inbound: Default::default(),
             outbound: Default::default(),
             has_local_port: local,
+            template: None,
+            reset_owed: false,
         };
         let detail = Detail {
             plain: open.plain,

@@ -305,10 +305,10 @@ fn service(shape: &Shape, (addr, proto, forwarding, scheduler, pool, servers): R
             false => TimestampPolicy::Strip,
         },
         timeouts: if shape.slow { Timeouts::KERNEL } else { Timeouts::LVS },
+        persistence: None,
         servers: servers
-            .map(|(_, (addr, weight))| ServerSpec {
-                addr: RealAddr(addr.parse().unwrap()),
-                weight: Weight(weight),
+            .map(|(_, (addr, weight))| {
+                ServerSpec::new(RealAddr(addr.parse().unwrap()), Weight(weight))
             })
             .collect(),
     }

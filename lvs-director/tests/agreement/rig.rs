@@ -134,7 +134,12 @@ impl<'m> Rig<'m> {
         let spec = config.spec();
         let snapshot = Arc::new(spec.clone().build(None).unwrap());
         let store = SessionStore::new(store_config(config.seed), plan(), memory.bytes()).unwrap();
-        let sizes = DirectorConfig { hops: 32, waiting: config.waiting, isn_key: ISN_KEY };
+        let sizes = DirectorConfig {
+            hops: 32,
+            waiting: config.waiting,
+            isn_key: ISN_KEY,
+            ..DirectorConfig::default()
+        };
         let generation = Generation::new(Arc::clone(&snapshot), ARGS);
         Self {
             now: Time(1 << 40),

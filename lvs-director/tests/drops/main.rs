@@ -12,7 +12,7 @@ use core::time::Duration;
 use lvs_core::addr::MacAddr;
 use lvs_core::io::mem::{MemBuf, MemMeta, MemPort};
 use lvs_core::io::{BURST, L4Csum};
-use lvs_core::service::{ClientAddrMode, Forwarding, NoToaRoom, ToaOptions};
+use lvs_core::service::{ClientAddrMode, Forwarding, NoToaRoom, ServerState, ToaOptions};
 use lvs_core::verdict::{DropReason, Verdict};
 use lvs_testkit::build::{Csum, ROUTER_MAC, arp_request, icmp, ndp_solicit, raw, tcp, udp};
 use stage::{CLIENT, CLIENTS, Plan, SERVERS, SERVICE, Stage, from_client};
@@ -271,6 +271,17 @@ drops! {
         }
         // An exception of INV-11: it had been counted in its session.
         stage.lost(reason, CLIENTS, datagram());
+    };
+    SessionReset, a_segment_of_a_session_whose_server_went_down => |reason| {
+        let mut stage = established(full());
+        stage.reload(|spec| {
+            for server in spec.services.iter_mut().flat_map(|service| &mut service.servers) {
+                server.state = ServerState::DownKill;
+            }
+        });
+        let (report, sent) = stage.feed(CLIENTS, from_client().seq(8).ack(100).build_buf());
+        assert_eq!((report.verdict, sent.len()), (Verdict::Drop(reason), 2));
+        assert_eq!(stage.director.counters().dropped(reason), 1);
     };
     NullSegment, a_segment_without_any_flag => |reason| {
         let mut stage = established(full());

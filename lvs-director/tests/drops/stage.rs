@@ -76,7 +76,12 @@ impl Plan {
         let memory = Box::leak(Box::new(HeapMemory::new(bytes)));
         let store = SessionStore::new(config, plan, memory.bytes()).unwrap();
         let snapshot = Arc::new(self.spec.clone().build(None).unwrap());
-        let sizes = DirectorConfig { hops: self.hops, waiting: self.waiting, isn_key: [5, 6] };
+        let sizes = DirectorConfig {
+            hops: self.hops,
+            waiting: self.waiting,
+            isn_key: [5, 6],
+            ..DirectorConfig::default()
+        };
         let generation = Generation::new(Arc::clone(&snapshot), ARGS);
         Stage {
             director: Director::new(sizes, store, generation),

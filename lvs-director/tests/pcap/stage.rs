@@ -57,9 +57,11 @@ fn spec(config: &Value) -> SnapshotSpec {
     if let Some(udp) = config["timeouts"]["udp"].as_u64() {
         timeouts = timeouts.with_udp(Duration::from_secs(udp));
     }
-    let server = |server: &Value| ServerSpec {
-        addr: RealAddr(words(server, "address").parse().unwrap()),
-        weight: Weight(u16::try_from(server["weight"].as_u64().unwrap()).unwrap()),
+    let server = |server: &Value| {
+        ServerSpec::new(
+            RealAddr(words(server, "address").parse().unwrap()),
+            Weight(u16::try_from(server["weight"].as_u64().unwrap()).unwrap()),
+        )
     };
     let service = |service: &Value| ServiceSpec {
         key: ServiceKey {
@@ -75,6 +77,7 @@ fn spec(config: &Value) -> SnapshotSpec {
         client_addr: ClientAddrMode::None,
         timestamps: TimestampPolicy::Keep,
         timeouts,
+        persistence: None,
         servers: entries(service, "servers").iter().map(server).collect(),
     };
     SnapshotSpec {

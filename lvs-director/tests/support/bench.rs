@@ -35,15 +35,20 @@ pub struct Bench<'m> {
     pub director: Director<'m>,
     pub lane: MemLane,
     out: Outputs<MemBuf>,
-    now: u64,
+    pub now: u64,
     /// Whether neighbours answer.
     pub neighbours: bool,
 }
 
 impl<'m> Bench<'m> {
     pub fn new(spec: SnapshotSpec, memory: &'m mut HeapMemory, port: MemPort) -> Self {
+        Self::of(director(spec, memory), port)
+    }
+
+    /// Around a director.
+    pub fn of(director: Director<'m>, port: MemPort) -> Self {
         Self {
-            director: director(spec, memory),
+            director,
             lane: MemLane::new([port.clone(), port]),
             out: Outputs::new(2),
             now: 1_000_000_000,
@@ -93,6 +98,16 @@ impl<'m> Bench<'m> {
         let mut burst = Burst::new();
         self.lane.rx_burst(port, &mut burst).expect("the port works");
         burst
+    }
+
+    /// One turn of the worker's loop at the present time, and what left because of it.
+    pub fn turn(&mut self) -> Vec<(PortId, Vec<u8>)> {
+        let now = Time(self.now);
+        self.director.expire(now, u32::MAX);
+        self.director.tick(now, &mut self.lane, &mut self.out);
+        let mut frames = Vec::new();
+        while self.exchange(&mut frames) {}
+        frames
     }
 
     /// Lets time pass, with a turn of the worker's loop after each step of it. A turn looks at a few

@@ -17,6 +17,7 @@ use lvs_core::plan::Whole;
 use lvs_core::sched::{SchedulerArgs, Weight};
 use lvs_core::service::{ClientAddrMode, Forwarding, ServiceKey, TimestampPolicy, ToaOptions};
 use lvs_core::session::{HeapMemory, SessionStore, StoreConfig, TableConfig};
+use lvs_core::shared::{Shared, SharedConfig};
 use lvs_core::snapshot::{Interface, PoolSpec, ServerSpec, ServiceSpec, SnapshotSpec};
 use lvs_core::timeouts::Timeouts;
 use lvs_director::{Director, DirectorConfig, Generation};
@@ -39,9 +40,10 @@ pub fn service(
         client_addr: if forwarding == Forwarding::FullNat { toa } else { ClientAddrMode::None },
         timestamps: TimestampPolicy::Strip,
         timeouts: Timeouts::LVS,
+        persistence: None,
         servers: servers
             .iter()
-            .map(|addr| ServerSpec { addr: RealAddr(addr.parse().unwrap()), weight: Weight(1) })
+            .map(|addr| ServerSpec::new(RealAddr(addr.parse().unwrap()), Weight(1)))
             .collect(),
     }
 }
@@ -83,14 +85,22 @@ pub fn memory() -> HeapMemory {
 }
 
 pub fn director(spec: SnapshotSpec, memory: &mut HeapMemory) -> Director<'_> {
+    let shared = Arc::new(Shared::new(&SharedConfig::default()));
+    sharing(spec, memory, shared, ARGS)
+}
+
+/// One of several workers.
+pub fn sharing(
+    spec: SnapshotSpec,
+    memory: &mut HeapMemory,
+    shared: Arc<Shared>,
+    args: SchedulerArgs,
+) -> Director<'_> {
     let (config, plan) = store_config();
     let store = SessionStore::new(config, plan, memory.bytes()).unwrap();
-    let generation = Generation::new(Arc::new(spec.build(None).unwrap()), ARGS);
-    Director::new(
-        DirectorConfig { isn_key: [5, 6], ..DirectorConfig::default() },
-        store,
-        generation,
-    )
+    let generation = Generation::new(Arc::new(spec.build(None).unwrap()), args);
+    let config = DirectorConfig { isn_key: [5, 6], ..DirectorConfig::default() };
+    Director::sharing(config, store, generation, shared)
 }
 
 /// INV-2. To be called when no packet waits for a neighbour any more: one that waited in vain has a

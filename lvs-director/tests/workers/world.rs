@@ -101,8 +101,9 @@ pub fn spec() -> SnapshotSpec {
                 client_addr: ClientAddrMode::None,
                 timestamps: TimestampPolicy::Strip,
                 timeouts: Timeouts::LVS,
+                persistence: None,
                 servers: servers(v6)
-                    .map(|server| ServerSpec { addr: RealAddr(server), weight: Weight(1) })
+                    .map(|server| ServerSpec::new(RealAddr(server), Weight(1)))
                     .collect(),
             })
             .collect(),

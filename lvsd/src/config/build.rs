@@ -5,17 +5,19 @@
 //! rules and not in a user's file.
 
 use super::model::{
-    ClientAddrPolicy, Config, Forwarding, Profile, SelfOwner, Service, Timeouts, Timestamps, Toa,
-    ToaNoRoom, ToaPlacement,
+    ClientAddrPolicy, Config, Forwarding, PersistentSince, Profile, SelfOwner, Server, ServerState,
+    Service, Timeouts, Timestamps, Toa, ToaNoRoom, ToaPlacement,
 };
 use core::fmt;
 use core::time::Duration;
 use lvs_core::addr::{Family, RealAddr, VirtualAddr};
 use lvs_core::io::PortId;
+use lvs_core::persistence::{Persistence, Since};
 use lvs_core::plan::{PlanError, Whole};
 use lvs_core::sched::{SchedulerDef, Weight};
 use lvs_core::service::{self, ClientAddrMode, NoToaRoom, ServiceKey, TimestampPolicy, ToaOptions};
 use lvs_core::session::{SessionStore, StoreConfig, TableConfig, TcpState};
+use lvs_core::shared::{SharedConfig, Thresholds};
 use lvs_core::siphash::SipHash13;
 use lvs_core::snapshot::{
     self, Interface, PoolSpec, ServerSpec, ServiceSpec, SnapshotError, SnapshotSpec,
@@ -143,14 +145,8 @@ impl Config {
                 Timestamps::Keep => TimestampPolicy::Keep,
             },
             timeouts: self.timeouts_of(service),
-            servers: service
-                .servers
-                .iter()
-                .map(|server| ServerSpec {
-                    addr: RealAddr(server.address.value),
-                    weight: Weight(server.weight),
-                })
-                .collect(),
+            persistence: self.persistence_of(service),
+            servers: service.servers.iter().map(server).collect(),
         })
     }
 
@@ -159,6 +155,48 @@ impl Config {
     pub fn timeouts_of(&self, service: &Service) -> timeouts::Timeouts {
         let director = self.timeouts.over(timeouts::Timeouts::LVS);
         service.timeouts.over(director)
+    }
+
+    /// How clients of a service stay with their servers; `None` = they do not.
+    #[must_use]
+    pub fn persistence_of(&self, service: &Service) -> Option<Persistence> {
+        let written = &service.persistence;
+        let profile = service.timeouts.profile.or(self.timeouts.profile).unwrap_or(Profile::Lvs);
+        let wanted = profile == Profile::Lvs || written.timeout.is_some();
+        if !written.enabled.unwrap_or(wanted) {
+            return None;
+        }
+        let default = Persistence::default();
+        let since = match (written.since, profile) {
+            (Some(PersistentSince::LastPacket), _) | (None, Profile::Lvs | Profile::Rfc) => {
+                Since::LastPacket
+            }
+            (Some(PersistentSince::LastConnection), _) | (None, Profile::Kernel) => {
+                Since::LastConnection
+            }
+        };
+        Some(Persistence {
+            timeout: written.timeout.unwrap_or(default.timeout),
+            prefix_v4: written.prefix_v4.unwrap_or(default.prefix_v4),
+            prefix_v6: written.prefix_v6.unwrap_or(default.prefix_v6),
+            group: written.group.as_ref().map(|group| group_number(&group.value)),
+            expire_quiescent: written.expire_quiescent,
+            hard_threshold: written.hard_threshold,
+            since,
+        })
+    }
+
+    /// The size of what workers share; its secret follows from `seed`.
+    #[must_use]
+    pub fn shared_config(&self, seed: u64) -> SharedConfig {
+        let mut secrets = Secrets::new(seed);
+        SharedConfig {
+            templates: self.director.templates,
+            // Every number that there is: later configurations go on counting.
+            servers: 1 << 16,
+            services: 1 << 16,
+            key: [secrets.draw(), secrets.draw()],
+        }
     }
 
     /// The size of the session store; its secrets follow from `seed`.
@@ -201,6 +239,33 @@ impl Config {
     pub fn session_memory(&self) -> Result<usize, BuildError> {
         SessionStore::memory_for(&self.store_config(0), &self.port_plan())
             .ok_or(BuildError::TooManySessions)
+    }
+}
+
+/// The number of a persistence group: the same for the same name in every configuration and on every
+/// director. The rules refuse two names with one number.
+pub(super) fn group_number(name: &str) -> u32 {
+    let hash = SipHash13::new(&[0, 0]).bytes(name.as_bytes());
+    u32::try_from(hash >> 32).unwrap_or(u32::MAX)
+}
+
+fn server(server: &Server) -> ServerSpec {
+    let spec = ServerSpec::new(RealAddr(server.address.value), Weight(server.weight));
+    ServerSpec {
+        thresholds: Thresholds {
+            upper: server.upper_threshold.value,
+            lower: server.lower_threshold.value,
+        },
+        state: match server.state {
+            ServerState::Active => service::ServerState::Active,
+            ServerState::Draining => {
+                let within = server.drain_for.as_ref().map(|time| time.value);
+                service::ServerState::Draining { within }
+            }
+            ServerState::DownKill => service::ServerState::DownKill,
+            ServerState::DownKeep => service::ServerState::DownKeep,
+        },
+        ..spec
     }
 }
 

@@ -65,11 +65,19 @@ pub struct Director {
     pub sessions: u32,
     /// Threads that carry packets.
     pub workers: u16,
+    /// Persistent clients at once.
+    pub templates: u32,
 }
 
 impl Default for Director {
     fn default() -> Self {
-        Self { name: "lvsd".to_owned(), seed: None, sessions: 65_536, workers: 1 }
+        Self {
+            name: "lvsd".to_owned(),
+            seed: None,
+            sessions: 65_536,
+            workers: 1,
+            templates: 65_536,
+        }
     }
 }
 
@@ -290,6 +298,50 @@ impl Default for Toa {
     }
 }
 
+/// From when the time of persistence counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PersistentSince {
+    /// From the last packet of the last session.
+    LastPacket,
+    /// From the opening of the newest session.
+    LastConnection,
+}
+
+/// `[service.persistence]`: what is set; the rest follows the profile of the service's timeouts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Persistence {
+    /// Whether clients stay with their servers at all.
+    pub enabled: Option<bool>,
+    /// How long after their sessions.
+    pub timeout: Option<Duration>,
+    /// Length of the IPv4 prefix that counts as one client.
+    pub prefix_v4: Option<u8>,
+    /// The same for IPv6.
+    pub prefix_v6: Option<u8>,
+    /// Services of the same name share their clients.
+    pub group: Option<At<String>>,
+    /// Servers with weight 0 get no sessions even of their clients.
+    pub expire_quiescent: bool,
+    /// Servers at their upper threshold get no sessions even of their clients.
+    pub hard_threshold: bool,
+    /// From when the time counts.
+    pub since: Option<PersistentSince>,
+}
+
+/// What a server may be used for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServerState {
+    /// Everything.
+    #[default]
+    Active,
+    /// The sessions that it has.
+    Draining,
+    /// Nothing: its sessions are reset.
+    DownKill,
+    /// The sessions that it has; it does not work for new ones.
+    DownKeep,
+}
+
 /// `[[service]]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Service {
@@ -313,6 +365,8 @@ pub struct Service {
     pub timestamps: Timestamps,
     /// What differs from [`Config::timeouts`].
     pub timeouts: Timeouts,
+    /// How clients stay with their servers.
+    pub persistence: Persistence,
     /// `[[service.server]]`, in the order of the file.
     pub servers: Vec<Server>,
 }
@@ -332,4 +386,12 @@ pub struct Server {
     pub address: At<SocketAddr>,
     /// Its share of new connections.
     pub weight: u16,
+    /// Most sessions; 0 = any number.
+    pub upper_threshold: At<u32>,
+    /// Fewer than these end its overload; 0 = three quarters of the upper threshold.
+    pub lower_threshold: At<u32>,
+    /// What it may be used for.
+    pub state: ServerState,
+    /// How long it drains.
+    pub drain_for: Option<At<Duration>>,
 }

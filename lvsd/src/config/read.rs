@@ -19,6 +19,8 @@ use toml::de::{DeTable, DeValue};
 /// Most NAT sessions of an address family: their memory is then about 10 GiB.
 const MOST_SESSIONS: i64 = 1 << 26;
 const MOST_WORKERS: i64 = 64;
+/// Most persistent clients: their memory is then about 1 GiB.
+const MOST_TEMPLATES: i64 = 1 << 24;
 /// Most addresses of one pool: about 260 million sessions.
 const MOST_POOL_ADDRESSES: u128 = 1 << 12;
 /// The tree as far as it can be read.
@@ -118,6 +120,9 @@ fn director(table: &mut Table<'_, '_>, sink: &mut Sink) -> Director {
             .or("sessions", default.sessions, |v| value::integer(v, 1, MOST_SESSIONS), sink)
             .value,
         workers: table.or("workers", default.workers, workers, sink).value,
+        templates: table
+            .or("templates", default.templates, |v| value::integer(v, 0, MOST_TEMPLATES), sink)
+            .value,
     }
 }
 

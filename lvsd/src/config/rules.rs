@@ -1,15 +1,16 @@
 //! What the values of a configuration mean together: each address has one role, references lead
 //! somewhere, and every next hop is a neighbour of a port.
 
+use super::build::group_number;
 use super::diag::{At, Diagnostic, Sink, Span};
-use super::model::{ClientAddrPolicy, Config, Forwarding, LocalPool, Service};
+use super::model::{ClientAddrPolicy, Config, Forwarding, LocalPool, ServerState, Service};
 use super::range::AddressRange;
 use super::read::Reading;
 use core::net::IpAddr;
 use lvs_core::addr::{Family, Prefix};
 use lvs_core::session::MAX_CLASSES;
 use lvs_director::MAX_PORTS;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// Reports everything that is wrong with what was read.
 pub(super) fn check(reading: &Reading, root: &Span, sink: &mut Sink) {
@@ -24,6 +25,7 @@ pub(super) fn check(reading: &Reading, root: &Span, sink: &mut Sink) {
     roles(config, sink);
     services(reading, sink);
     timeout_sets(config, sink);
+    groups(config, sink);
     pools(config, sink);
     duplicate_destinations(config, sink);
     if reading.ports_complete {
@@ -206,6 +208,7 @@ fn services(reading: &Reading, sink: &mut Sink) {
             format!("two services have the address {address} for {protocol}")
         });
         service_servers(service, written.servers, sink);
+        server_limits(service, sink);
         pool_family(config, service, sink);
         if let (Some(toa), ClientAddrPolicy::None) = (&written.toa, service.client_addr) {
             let message = "`toa` has no effect: `client_addr` is \"none\" for this service";
@@ -256,6 +259,65 @@ fn service_servers(service: &Service, written: usize, sink: &mut Sink) {
     {
         let message = format!("every server of `{}` has weight 0", service.name.value);
         sink.push(Diagnostic::warning(span, message).label("refuses every new connection"));
+    }
+}
+
+/// Thresholds and time to drain that contradict what stands beside them.
+fn server_limits(service: &Service, sink: &mut Sink) {
+    for server in &service.servers {
+        let (upper, lower) = (&server.upper_threshold, &server.lower_threshold);
+        if upper.value == 0 && lower.value != 0 {
+            let message = "`lower_threshold` has no effect without `upper_threshold`";
+            sink.push(Diagnostic::warning(&lower.span, message));
+        } else if lower.value > upper.value {
+            let message = format!(
+                "`lower_threshold` {} is above `upper_threshold` {}",
+                lower.value, upper.value
+            );
+            let help = "a server that is full takes sessions again below the lower one";
+            let above = Diagnostic::error(&lower.span, message).help(help);
+            sink.push(above.related(&upper.span, "the upper threshold"));
+        }
+        if let Some(time) = server.drain_for.as_ref()
+            && server.state != ServerState::Draining
+        {
+            let message = "`drain_for` has no effect: the server's `state` is not \"draining\"";
+            sink.push(Diagnostic::warning(&time.span, message));
+        }
+    }
+}
+
+/// Services of a group know the same hosts and cut clients alike, or a client has no single place in them.
+fn groups(config: &Config, sink: &mut Sink) {
+    let mut first_of: HashMap<u32, &Service> = HashMap::new();
+    for service in &config.services {
+        let Some(group) = &service.persistence.group else { continue };
+        let first = *first_of.entry(group_number(&group.value)).or_insert(service);
+        let Some(other) = first.persistence.group.as_ref() else { continue };
+        if other.value != group.value {
+            let message = format!("the groups `{}` and `{}` clash", other.value, group.value);
+            let clash = Diagnostic::error(&group.span, message);
+            sink.push(clash.related(&other.span, "the other one").help("rename one of them"));
+            continue;
+        }
+        let prefixes =
+            |service: &Service| config.persistence_of(service).map(|p| (p.prefix_v4, p.prefix_v6));
+        if prefixes(first) != prefixes(service) {
+            let message =
+                format!("services of the group `{}` take clients apart differently", group.value);
+            let different = Diagnostic::error(&group.span, message);
+            let help = "give them the same `enabled`, `prefix_v4` and `prefix_v6`";
+            sink.push(different.related(&other.span, "the other one").help(help));
+        }
+        let hosts = |service: &Service| {
+            service.servers.iter().map(|server| server.address.ip()).collect::<BTreeSet<_>>()
+        };
+        if hosts(first) != hosts(service) {
+            let message = format!("services of the group `{}` have different hosts", group.value);
+            let different = Diagnostic::warning(&group.span, message);
+            let help = "a client whose host another service lacks is moved there";
+            sink.push(different.related(&other.span, "the other one").help(help));
+        }
     }
 }
 

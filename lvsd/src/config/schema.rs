@@ -88,6 +88,13 @@ pub const DIRECTOR: Section = Section {
             "2",
             "How many threads carry packets, each with its own sockets and sessions, on a processor of its own while there are enough. Local ports and `sessions` are shared out evenly: each worker has its part. `simulate` and `demo` have one.",
         ),
+        key(
+            "templates",
+            "integer, clients, 0 to 16777216",
+            "65536",
+            "1000000",
+            "How many persistent clients can be known at once, over all services; about 65 bytes each. Beyond that idle ones are forgotten first.",
+        ),
     ],
     inner: &[],
 };
@@ -274,7 +281,7 @@ pub const SERVICE: Section = Section {
             "Whether the TCP timestamp option of a client's SYN reaches the server. Many clients behind one local address have clocks of their own, and a server in TIME_WAIT may refuse the older one.",
         ),
     ],
-    inner: &["toa", "timeouts", "server"],
+    inner: &["toa", "timeouts", "persistence", "server"],
 };
 
 /// `[service.toa]`.
@@ -391,6 +398,72 @@ pub const SERVICE_TIMEOUTS: Section = Section {
     inner: &[],
 };
 
+/// `[service.persistence]`.
+pub const PERSISTENCE: Section = Section {
+    path: "service.persistence",
+    repeated: false,
+    about: "How a client stays with its server. Also written `persistence = { timeout = \"10m\" }`.",
+    keys: &[
+        key(
+            "enabled",
+            "true or false",
+            "true with the profile lvs, else true if `timeout` is set",
+            "false",
+            "Whether a client's new connections go to the server that it had.",
+        ),
+        key(
+            "timeout",
+            "duration",
+            "600s",
+            "\"10m\"",
+            "How long after the client's last session. A client that never finished a handshake is forgotten at once.",
+        ),
+        key(
+            "prefix_v4",
+            "integer, bits, 0 to 32",
+            "32",
+            "24",
+            "IPv4 clients with the same prefix of this length count as one.",
+        ),
+        key(
+            "prefix_v6",
+            "integer, bits, 0 to 128",
+            "128",
+            "64",
+            "IPv6 clients with the same prefix of this length count as one.",
+        ),
+        key(
+            "group",
+            "text",
+            "none",
+            "\"shop\"",
+            "Services with the same group send a client to the same host, found by its address.",
+        ),
+        key(
+            "expire_quiescent",
+            "true or false",
+            "false",
+            "true",
+            "Whether a server with weight 0 loses its clients too. Without it they come back to it.",
+        ),
+        key(
+            "hard_threshold",
+            "true or false",
+            "false",
+            "true",
+            "Whether the upper threshold holds for a server's own clients as well: those beyond it are served elsewhere, and come back later.",
+        ),
+        key(
+            "since",
+            "\"last-packet\" or \"last-connection\"",
+            "\"last-packet\"; \"last-connection\" with the profile kernel",
+            "\"last-packet\"",
+            "From when `timeout` counts. `last-packet`: from the last packet of the last session. `last-connection`: from the opening of the newest session, and by minutes while one is open, as Linux does.",
+        ),
+    ],
+    inner: &[],
+};
+
 /// `[[service.server]]`.
 pub const SERVER: Section = Section {
     path: "service.server",
@@ -411,6 +484,34 @@ pub const SERVER: Section = Section {
             "2",
             "Its share of new connections; 0 gives it none and leaves those it has.",
         ),
+        key(
+            "upper_threshold",
+            "integer, sessions",
+            "0",
+            "1000",
+            "At so many sessions, over all workers, it gets no new ones; 0 = any number.",
+        ),
+        key(
+            "lower_threshold",
+            "integer, sessions",
+            "0",
+            "800",
+            "It gets new ones again when they have become fewer than this; 0 = three quarters of the upper threshold.",
+        ),
+        key(
+            "state",
+            "\"active\", \"draining\", \"down-kill\" or \"down-keep\"",
+            "\"active\"",
+            "\"draining\"",
+            "`draining`: no new sessions, not even of persistent clients; those it has go on until they end or `drain_for` has passed, and are then reset on both sides. `down-kill`: no new ones, and those it has are reset at once. `down-keep`: no new ones, and those it has are left alone.",
+        ),
+        key(
+            "drain_for",
+            "duration",
+            "without end",
+            "\"10m\"",
+            "How long a draining server keeps its sessions, from the reload that first says `draining`. A later reload does not begin anew.",
+        ),
     ],
     inner: &[],
 };
@@ -426,6 +527,7 @@ pub const SECTIONS: &[Section] = &[
     SERVICE,
     TOA,
     SERVICE_TIMEOUTS,
+    PERSISTENCE,
     SERVER,
 ];
 

@@ -71,6 +71,14 @@ pub(super) fn integer<T: TryFrom<i64>>(
         .ok_or_else(|| Wrong::new(format!("must be between {least} and {most}, not {written}")))
 }
 
+/// Yes or no.
+pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, Wrong> {
+    value.as_bool().ok_or_else(|| {
+        Wrong::new(format!("must be true or false, not {}", article(value)))
+            .help("write it without quotes")
+    })
+}
+
 /// One of a few words.
 pub(super) fn choice<T: Copy>(value: &DeValue<'_>, words: &[(&str, T)]) -> Result<T, Wrong> {
     let text = text(value)?;

@@ -146,7 +146,8 @@ impl Scenario {
         }
         text += &format!(
             "[[service]]\nname = \"web\"\naddress = \"{VIP}\"\nprotocol = \"tcp\"\n\
-             forwarding = \"{}\"\nscheduler = \"rr\"\n",
+             forwarding = \"{}\"\nscheduler = \"rr\"\n\
+             persistence = {{ enabled = false }}\n",
             self.name()
         );
         if self.has_toa() {

@@ -4,11 +4,12 @@ use super::bells::Bells;
 use super::message::Counts;
 use super::swap::{self, Supply};
 use super::worker::{Control, Place, Worker};
-use crate::config::Config;
+use crate::config::{Config, Secrets};
 use core::sync::atomic::Ordering;
 use lvs_core::id::WorkerId;
 use lvs_core::io::{Burst, Lane, PortId};
 use lvs_core::sched::SchedulerArgs;
+use lvs_core::shared::Shared;
 use lvs_core::snapshot::Snapshot;
 use lvs_director::{Peers, RingSize};
 use lvs_io_afpacket::{PacketLane, PortSockets, Rings};
@@ -57,6 +58,9 @@ pub(super) fn run(
     let mut memory = parts(memory, work.layout)?.into_iter();
     let bells = Bells::hang(count).map_err(|error| format!("no sockets for workers: {error}"))?;
     let mut peers = Peers::connect(u16::from(count), RingSize::default()).into_iter();
+    // A secret that no worker draws for itself.
+    let secret = Secrets::new(!work.seed).draw();
+    let shared = Arc::new(Shared::new(&work.layout.shared_config(secret)));
     let cpus = cpu::allowed().unwrap_or_default();
     let (said, heard) = mpsc::channel();
     thread::scope(|scope| {
@@ -67,7 +71,7 @@ pub(super) fn run(
             let worker = WorkerId(u8::try_from(number).unwrap_or(0));
             let peers = peers.next().filter(|_| count > 1);
             let args = SchedulerArgs { worker, workers: count };
-            let place = Place { args, peers, bells, inbox };
+            let place = Place { args, peers, bells, inbox, shared: Arc::clone(&shared) };
             let memory = memory.next().ok_or("the session memory has too few parts")?;
             let cpu = cpus.get(number).copied().filter(|_| count > 1 && cpus.len() >= count.into());
             let talk = Talk { number, said: said.clone(), start: begin };

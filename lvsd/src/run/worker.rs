@@ -11,6 +11,7 @@ use lvs_core::plan::LowBits;
 use lvs_core::sched::SchedulerArgs;
 use lvs_core::service::ServerState;
 use lvs_core::session::SessionStore;
+use lvs_core::shared::Shared;
 use lvs_core::snapshot::Snapshot;
 use lvs_core::time::Time;
 use lvs_core::verdict::DropReason;
@@ -55,6 +56,8 @@ pub(super) struct Place {
     pub(super) bells: Bells,
     /// New configurations.
     pub(super) inbox: Inbox,
+    /// What it shares with the others.
+    pub(super) shared: Arc<Shared>,
 }
 
 impl<'m> Worker<'m> {
@@ -67,7 +70,7 @@ impl<'m> Worker<'m> {
         memory: &'m mut [u8],
         place: Place,
     ) -> Result<Self, String> {
-        let Place { args, peers, bells, inbox } = place;
+        let Place { args, peers, bells, inbox, shared } = place;
         let mut secrets = Secrets::new(seed);
         let plan = layout.worker_plan(args.worker).map_err(|error| error.to_string())?;
         let store = SessionStore::new(layout.worker_store(secrets.draw()), plan, memory)
@@ -76,7 +79,7 @@ impl<'m> Worker<'m> {
         let settings = DirectorConfig { isn_key, ..DirectorConfig::default() };
         let generation = Generation::new(snapshot, args);
         let names = layout.ports.iter().map(|port| port.name.value.clone()).collect();
-        let mut director = Director::new(settings, store, generation);
+        let mut director = Director::sharing(settings, store, generation, shared);
         if let Some(peers) = peers {
             director.connect(peers);
         }

@@ -214,6 +214,9 @@ pub(super) fn event(names: &Names, director: &Director<'_>, time_ns: u64, event:
         Event::NoServer { service } => {
             EventLine { event: "no_server", service: Some(names.service(service)), ..empty }
         }
+        Event::TemplatesFull { service } => {
+            EventLine { event: "templates_full", service: Some(names.service(service)), ..empty }
+        }
         Event::NeighbourFailed { hop } => {
             let hop = director.hops().find(|known| known.id == hop).map(|known| known.hop);
             EventLine {
@@ -239,6 +242,7 @@ const fn why_closed(why: Closed) -> &'static str {
         Closed::Reused => "reused",
         Closed::ServerGone => "server_gone",
         Closed::Purged => "purged",
+        Closed::Drained => "drained",
     }
 }
 

@@ -3,8 +3,8 @@
 use super::{Written, timeouts};
 use crate::config::diag::{At, Diagnostic, Sink, Span};
 use crate::config::model::{
-    ClientAddrPolicy, Forwarding, LocalPool, Server, Service, Timestamps, Toa, ToaNoRoom,
-    ToaPlacement,
+    ClientAddrPolicy, Forwarding, LocalPool, Persistence, PersistentSince, Server, ServerState,
+    Service, Timestamps, Toa, ToaNoRoom, ToaPlacement,
 };
 use crate::config::reader::{Table, Wrong, article};
 use crate::config::{guess, schedulers, schema, value};
@@ -73,6 +73,7 @@ pub(super) fn service(
         inner.finish();
         read
     });
+    let persistence = persistence(table, sink);
     let (servers, servers_written) = servers(table, sink);
     let address = address?;
     let name = name.unwrap_or_else(|| At::unwritten(format!("{protocol} {}", *address)));
@@ -87,6 +88,7 @@ pub(super) fn service(
         toa,
         timestamps,
         timeouts: timeouts.unwrap_or_default(),
+        persistence,
         servers,
     };
     Some((service, Written { toa: toa_written, servers: servers_written }))
@@ -221,6 +223,33 @@ fn toa(table: &mut Table<'_, '_>, sink: &mut Sink) -> (Toa, Option<Span>) {
     (toa, Some(span))
 }
 
+fn persistence(table: &mut Table<'_, '_>, sink: &mut Sink) -> Persistence {
+    let Some(mut inner) = table.inner(&schema::PERSISTENCE, sink) else {
+        return Persistence::default();
+    };
+    let since = [
+        ("last-packet", PersistentSince::LastPacket),
+        ("last-connection", PersistentSince::LastConnection),
+    ];
+    let mut prefix = |name, most, sink: &mut Sink| {
+        inner.optional(name, |v| value::integer(v, 0, most), sink).map(|len| len.value)
+    };
+    let prefix_v4 = prefix("prefix_v4", 32, sink);
+    let prefix_v6 = prefix("prefix_v6", 128, sink);
+    let read = Persistence {
+        enabled: inner.optional("enabled", value::boolean, sink).map(|enabled| enabled.value),
+        timeout: inner.optional("timeout", value::duration, sink).map(|timeout| timeout.value),
+        prefix_v4,
+        prefix_v6,
+        group: inner.optional("group", value::name, sink),
+        expire_quiescent: inner.or("expire_quiescent", false, value::boolean, sink).value,
+        hard_threshold: inner.or("hard_threshold", false, value::boolean, sink).value,
+        since: inner.optional("since", |v| value::choice(v, &since), sink).map(|since| since.value),
+    };
+    inner.finish();
+    read
+}
+
 /// The servers that can be read, and how many are written.
 fn servers(table: &mut Table<'_, '_>, sink: &mut Sink) -> (Vec<Server>, usize) {
     let mut servers = Vec::new();
@@ -229,8 +258,27 @@ fn servers(table: &mut Table<'_, '_>, sink: &mut Sink) -> (Vec<Server>, usize) {
     for mut inner in tables {
         let address = inner.required("address", value::endpoint, sink);
         let weight = inner.or("weight", 1, |v| value::integer(v, 0, 65_535), sink).value;
+        let count = |v: &DeValue<'_>| value::integer(v, 0, i64::from(u32::MAX));
+        let upper_threshold = inner.or("upper_threshold", 0, count, sink);
+        let lower_threshold = inner.or("lower_threshold", 0, count, sink);
+        let states = [
+            ("active", ServerState::Active),
+            ("draining", ServerState::Draining),
+            ("down-kill", ServerState::DownKill),
+            ("down-keep", ServerState::DownKeep),
+        ];
+        let state = inner.or("state", ServerState::Active, |v| value::choice(v, &states), sink);
+        let drain_for = inner.optional("drain_for", value::duration, sink);
         inner.finish();
-        servers.extend(address.map(|address| Server { address, weight }));
+        let state = state.value;
+        servers.extend(address.map(|address| Server {
+            address,
+            weight,
+            upper_threshold,
+            lower_threshold,
+            state,
+            drain_for,
+        }));
     }
     (servers, written)
 }
