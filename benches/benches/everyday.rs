@@ -36,7 +36,7 @@ fn parse(c: &mut Criterion) {
     let (_, v4) = frame(&Network::<u32>::example(), 60);
     let (_, v6) = frame(&Network::<u128>::example(), 80);
     let mut group = c.benchmark_group("parse");
-    group.bench_function("quick-v4", |b| b.iter(|| QuickTcp::parse(black_box(&v4), 60)));
+    group.bench_function("quick-v4", |b| b.iter(|| QuickTcp::<12>::parse(black_box(&v4), 60)));
     group.bench_function("headers-v4", |b| b.iter(|| Headers::parse(black_box(&v4), v4.len())));
     group.bench_function("headers-v6", |b| b.iter(|| Headers::parse(black_box(&v6), v6.len())));
 }

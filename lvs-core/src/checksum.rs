@@ -47,6 +47,7 @@ use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 
 /// Adds with the carry brought around to the low end. The result is zero only if both parts are.
+#[inline(always)]
 const fn add_carry(a: u64, b: u64) -> u64 {
     let (sum, carry) = a.overflowing_add(b);
     sum.wrapping_add(carry as u64)
@@ -54,6 +55,7 @@ const fn add_carry(a: u64, b: u64) -> u64 {
 
 /// 64 bits to 16, carries included: adding a number to itself with its halves exchanged leaves the
 /// folded sum, carry and all, in the upper half.
+#[inline(always)]
 const fn fold(sum: u64) -> u16 {
     let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
     (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
@@ -75,6 +77,7 @@ impl Sum {
     /// Adds bytes that start at an even offset of the summed data. An odd last byte counts as if a
     /// zero followed (RFC 1071 section 1); what comes after it belongs to [`Sum::odd_bytes`].
     #[must_use]
+    #[inline]
     pub fn bytes(self, bytes: &[u8]) -> Self {
         Self(add_carry(self.0, u16::from_be(fold(native_sum(bytes))) as u64))
     }
@@ -132,6 +135,7 @@ impl Sum {
 /// The sum of the bytes as 32-bit numbers of this machine. Byte order does not matter to the sum
 /// as long as the folded result is turned once (RFC 1071 section 2 B). The loop has neither carry
 /// nor branch, so the compiler vectorises it; 64 bits overflow only beyond 16 GiB.
+#[inline]
 fn native_sum(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<4>();
     let sum = words.iter().fold(0u64, |sum, &w| sum.wrapping_add(u64::from(u32::from_ne_bytes(w))));
@@ -238,6 +242,7 @@ impl Delta {
 
     /// A 32-bit number at an even offset becomes another.
     #[must_use]
+    #[inline(always)]
     pub const fn u32(self, old: u32, new: u32) -> Self {
         Self(add_carry(self.0, !old as u64 + new as u64))
     }

@@ -13,7 +13,17 @@ pub struct Traffic {
 }
 
 impl Traffic {
+    /// The sum of both.
+    #[must_use]
+    pub const fn plus(&self, other: &Self) -> Self {
+        Self {
+            packets: self.packets.wrapping_add(other.packets),
+            bytes: self.bytes.wrapping_add(other.bytes),
+        }
+    }
+
     /// Counts one packet.
+    #[inline]
     pub const fn add(&mut self, bytes: u64) {
         self.packets = self.packets.wrapping_add(1);
         self.bytes = self.bytes.wrapping_add(bytes);
@@ -30,6 +40,18 @@ pub struct Carried {
     pub inbound: Traffic,
     /// To clients.
     pub outbound: Traffic,
+}
+
+impl Carried {
+    /// The sum of both.
+    #[must_use]
+    pub const fn plus(&self, other: &Self) -> Self {
+        Self {
+            sessions: self.sessions.wrapping_add(other.sessions),
+            inbound: self.inbound.plus(&other.inbound),
+            outbound: self.outbound.plus(&other.outbound),
+        }
+    }
 }
 
 /// Counters of one worker.

@@ -69,8 +69,11 @@ pub mod event;
 pub mod flow;
 pub mod id;
 pub mod io;
+pub mod key;
 #[cfg(feature = "alloc")]
 mod map;
+#[cfg(feature = "alloc")]
+mod near;
 #[cfg(feature = "alloc")]
 pub mod persistence;
 pub mod plan;

@@ -56,6 +56,37 @@ impl State {
     }
 }
 
+/// Several states that take every step together.
+struct Lanes<const L: usize>([State; L]);
+
+impl<const L: usize> Lanes<L> {
+    #[inline(always)]
+    fn each(&mut self, step: impl Fn(State) -> State) {
+        for state in &mut self.0 {
+            *state = step(*state);
+        }
+    }
+
+    #[inline(always)]
+    fn absorb(&mut self, words: &[u64; L]) {
+        for (state, word) in self.0.iter_mut().zip(words) {
+            state.v3 ^= word;
+        }
+        self.each(State::round);
+        for (state, word) in self.0.iter_mut().zip(words) {
+            state.v0 ^= word;
+        }
+    }
+
+    #[inline(always)]
+    fn finish(mut self) -> [u64; L] {
+        self.each(|state| State { v2: state.v2 ^ 0xff, ..state }.round());
+        self.each(State::round);
+        self.each(State::round);
+        self.0.map(|end| end.v0 ^ end.v1 ^ end.v2 ^ end.v3)
+    }
+}
+
 impl SipHash13 {
     /// With a key of 128 bits: its first eight bytes and its last eight, each read little-endian.
     #[must_use]
@@ -78,6 +109,29 @@ impl SipHash13 {
     pub fn words<const N: usize>(&self, words: &[u64; N]) -> u64 {
         let state = words.iter().fold(self.start, |state, &word| state.absorb(word));
         state.absorb(last_word((N as u64).wrapping_mul(8), [0; 8])).finish()
+    }
+
+    /// Hash of words of which the last is a closing word already: up to seven bytes, and on top the number
+    /// of all bytes modulo 256. The same as of those bytes.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) fn sealed<const N: usize>(&self, words: &[u64; N]) -> u64 {
+        words.iter().fold(self.start, |state, &word| state.absorb(word)).finish()
+    }
+
+    /// [`sealed`](Self::sealed) of several keys side by side, so that their dependent steps overlap. The words
+    /// of all keys first, then the next ones.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) fn sealed_lanes<const N: usize, const L: usize>(
+        &self,
+        words: &[[u64; L]; N],
+    ) -> [u64; L] {
+        let mut lanes = Lanes([self.start; L]);
+        for words in words {
+            lanes.absorb(words);
+        }
+        lanes.finish()
     }
 
     /// Hash of bytes.

@@ -30,6 +30,7 @@ use crate::flow::L4Proto;
 use crate::id::{LocalId, PoolId, ServerId, ServiceId};
 use crate::io::PortId;
 use crate::map::FixedMap;
+use crate::near::NearMap;
 use crate::service::{RealServer, ServiceKey, VirtualService};
 use crate::session::LocalSource;
 use crate::timeouts::{TimeoutTicks, Timeouts};
@@ -95,6 +96,9 @@ pub struct Snapshot {
     servers: Box<[Option<RealServer>]>,
     by_key: FixedMap<ServiceKey, ServiceId>,
     roles: FixedMap<IpAddr, Role>,
+    /// The local addresses out of `roles` once more, for every packet.
+    near_v4: NearMap<u32>,
+    near_v6: NearMap<u128>,
     locals_v4: Box<[LocalSource]>,
     locals_v6: Box<[LocalSource]>,
     pools: Box<[LocalPool]>,
@@ -160,6 +164,20 @@ impl Snapshot {
     #[inline]
     pub fn role(&self, ip: &IpAddr) -> Role {
         self.roles.get(ip).unwrap_or_default()
+    }
+
+    /// Which local address this is: [`role`](Self::role)`.local`, faster. Host byte order.
+    #[must_use]
+    #[inline(always)]
+    pub fn local_v4(&self, ip: u32) -> Option<LocalId> {
+        self.near_v4.get(ip).map(LocalId)
+    }
+
+    /// The same for IPv6.
+    #[must_use]
+    #[inline(always)]
+    pub fn local_v6(&self, ip: u128) -> Option<LocalId> {
+        self.near_v6.get(ip).map(LocalId)
     }
 
     /// A pool by number.

@@ -4,6 +4,7 @@ use core::time::Duration;
 use lvs_core::addr::RealAddr;
 use lvs_core::flow::{L4Proto, WireTuple};
 use lvs_core::id::{HopId, LocalId, ServerId, SessionId, TimeoutClass};
+use lvs_core::key::KeyV4;
 use lvs_core::plan::Whole;
 use lvs_core::session::tcp::flags::ACK;
 use lvs_core::session::{
@@ -344,9 +345,8 @@ impl Crowded {
 
     fn home(&self, tuple: &WireTuple) -> u64 {
         let WireTuple::V4(t) = tuple else { panic!("IPv4 only") };
-        let ports = u64::from(t.sport) << 32 | u64::from(t.dport) << 16 | 6;
-        let hash = self.hash.words(&[u64::from(t.src) << 32 | u64::from(t.dst), ports]);
-        ((hash >> 32) * 17) >> 32
+        let bytes = [&KeyV4::from(t).0[..], &[6]].concat();
+        ((self.hash.bytes(&bytes) >> 32) * 17) >> 32
     }
 
     /// NAT sessions whose keys have these homes.

@@ -239,7 +239,7 @@ impl<P: PortPlan> Director<'_, P> {
         if flow.before != flow.after {
             self.generation.moved(&self.shared, flow.server, Some(flow.before), Some(flow.after));
         }
-        for carried in self.generation.carried(flow.server).into_iter().flatten() {
+        if let Some(carried) = self.generation.carried(flow.server) {
             count(carried, direction, segment);
         }
         let Some(detail) = passage.detail.as_mut() else { return };

@@ -98,6 +98,8 @@ pub struct Director<'m, P = Whole> {
     pub(crate) shared: Arc<Shared>,
     pub(crate) drains: Drains,
     swept: Tick,
+    /// Counts changes of what bursts under way have read: the configuration.
+    pub(crate) epoch: u64,
     reroute: Option<Cursor>,
 }
 
@@ -131,6 +133,7 @@ impl<'m, P: PortPlan> Director<'m, P> {
             shared,
             drains: Drains::default(),
             swept: Tick::default(),
+            epoch: 0,
             reroute: None,
         };
         director.generation.refresh_all(&director.shared);
@@ -143,6 +146,7 @@ impl<'m, P: PortPlan> Director<'m, P> {
     pub fn install(&mut self, mut generation: Generation) -> Generation {
         generation.inherit(&mut self.generation, &self.shared);
         let old = core::mem::replace(&mut self.generation, generation);
+        self.epoch = self.epoch.wrapping_add(1);
         self.neighbours.unset_static();
         self.settle();
         self.reroute = (!self.store.is_empty()).then(Cursor::default);
@@ -164,6 +168,10 @@ impl<'m, P: PortPlan> Director<'m, P> {
 
     /// Takes a burst from `port` through the pipeline. What leaves is queued in `out`; the burst is empty
     /// afterwards.
+    ///
+    /// A full burst says that more is queued, so it may stay under way inside `out` until later calls, while
+    /// the memory that it needs is fetched; a burst that is not full, an empty one too, takes everything to
+    /// the end. So a loop that polls its ports needs nothing else, and adds no latency while it keeps up.
     pub fn process<L: Lane>(
         &mut self,
         now: Time,
@@ -266,6 +274,14 @@ impl<'m, P: PortPlan> Director<'m, P> {
     }
 
     fn reroute_one(&mut self, session: &Session) {
+        // An end whose address is the director's by now cannot go on: its packets would count as spoofed.
+        if [session.quad.client.0, session.quad.server.0]
+            .iter()
+            .any(|ip| self.snapshot().role(ip).is_ours())
+        {
+            self.purge(session.id);
+            return;
+        }
         let Some(mut detail) = self.store.detail(session.id) else { return };
         let snapshot = self.generation.snapshot();
         for (to, hop) in [
@@ -350,18 +366,28 @@ impl<'m, P: PortPlan> Director<'m, P> {
         self.generation.snapshot()
     }
 
-    /// The Ethernet address of a port: as configured, else as the lane says.
+    /// The Ethernet address of a port.
     pub(crate) fn mac<L: Lane>(&self, lane: &L, port: PortId) -> MacAddr {
-        let configured = self.snapshot().interface(port).and_then(|interface| interface.mac);
-        configured.unwrap_or_else(|| lane.port_info(port).mac)
+        mac_of(self.snapshot(), lane, port)
     }
 
     /// The largest IP packet of a port.
     pub(crate) fn mtu<L: Lane>(&self, lane: &L, port: PortId) -> u16 {
-        let configured = self.snapshot().interface(port).and_then(|interface| interface.mtu);
-        let actual = lane.port_info(port).mtu;
-        configured.map_or(actual, |mtu| mtu.min(actual))
+        mtu_of(self.snapshot(), lane, port)
     }
+}
+
+/// The Ethernet address of a port: as configured, else as the lane says.
+pub(crate) fn mac_of<L: Lane>(snapshot: &Snapshot, lane: &L, port: PortId) -> MacAddr {
+    let configured = snapshot.interface(port).and_then(|interface| interface.mac);
+    configured.unwrap_or_else(|| lane.port_info(port).mac)
+}
+
+/// The largest IP packet of a port.
+pub(crate) fn mtu_of<L: Lane>(snapshot: &Snapshot, lane: &L, port: PortId) -> u16 {
+    let configured = snapshot.interface(port).and_then(|interface| interface.mtu);
+    let actual = lane.port_info(port).mtu;
+    configured.map_or(actual, |mtu| mtu.min(actual))
 }
 
 impl<P> fmt::Debug for Director<'_, P> {

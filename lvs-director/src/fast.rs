@@ -1,55 +1,34 @@
-//! A burst at a time: the short way for ordinary segments of plain sessions.
+//! A burst at a time, three bursts at once: the short way for ordinary segments of plain sessions.
 //!
 //! ```text
-//!   1 read headers, hash, ask for buckets and lines     all packets
-//!   2 match tags, ask for lines                         all packets
-//!   3 who must not overtake whom                        all packets, in order
-//!   4 compare, translate, queue                         ordinary segments, in order
-//!   5 process_one                                       everything else, in order
+//!   look       read headers, hash, ask for buckets and lines      all packets
+//!   advance    match tags, ask for lines                          all packets
+//!   conclude   compare, translate, queue                          ordinary segments, in order
+//!              process_one                                        everything else, in order
 //! ```
 //!
 //! Packets of one session keep their order: behind one that takes the long way, all others of the same
-//! session take it too (step 3, a filter of 64 bits by slot). Behind a frame that may change what the short
-//! way reads (ARP, a header that the quick look does not understand) everything takes the long way.
-//! The result is that of `process_one` for each packet, byte for byte and counter for counter; only packets
-//! of different sessions may leave in another order.
+//! session take it too (a filter of 64 bits by slot). Behind a frame that may change what the short way reads
+//! (ARP, a header that the quick look does not understand) everything takes the long way. Bursts are concluded
+//! in the order in which they came, and every candidate is compared again then, so it does not matter what
+//! happened since the first look.
+//! The result is that of `process_one` for each packet at the time of the call that concludes its burst, byte
+//! for byte and counter for counter; only packets of different sessions may leave in another order.
 
-use crate::carry::count;
 use crate::director::Director;
 use crate::emit::ETHERNET;
+use crate::flight::{DEPTH, Stage, kind};
 use crate::outputs::Outputs;
-use lvs_core::addr::{MacAddr, is_martian_source};
+use crate::short::LONG_WAY;
+use lvs_core::addr::MacAddr;
 use lvs_core::flow::{L4Proto, WireTuple};
 use lvs_core::io::{BURST, Burst, L4Csum, Lane, PacketBuf, PortId};
 use lvs_core::plan::PortPlan;
+use lvs_core::prefetch::prefetch;
 use lvs_core::session::tcp::flags::{ACK, PSH};
-use lvs_core::session::{Candidate, Pending, PlainV4, Probe, Segment};
+use lvs_core::session::{Hint, Probe};
 use lvs_core::time::Time;
-use lvs_core::verdict::Verdict;
 use lvs_core::wire::QuickTcp;
-use lvs_nat::{Deltas, End, RewriteV4, SeqShift};
-
-/// Ports whose facts are kept at hand during a burst.
-const PORTS: usize = 8;
-
-/// What the first two steps found out about a packet.
-#[derive(Clone, Copy, Default)]
-struct Look {
-    quick: Option<QuickTcp>,
-    pending: Pending,
-    ordinary: bool,
-}
-
-/// What a burst needs of a port.
-#[derive(Clone, Copy)]
-struct PortFacts {
-    mac: MacAddr,
-    /// Largest IP packet.
-    most: u16,
-    tx_csum: bool,
-}
-
-type Facts = [Option<PortFacts>; PORTS];
 
 impl<P: PortPlan> Director<'_, P> {
     pub(crate) fn process_burst<L: Lane>(
@@ -60,176 +39,232 @@ impl<P: PortPlan> Director<'_, P> {
         burst: &mut Burst<L::Buf>,
         out: &mut Outputs<L::Buf>,
     ) {
-        let mut looks = [Look::default(); BURST];
-        let mut facts: Facts = [None; PORTS];
-        let here = self.mac(lane, port);
-        self.look(burst, &here, &mut looks);
-        for look in looks.iter_mut().take(burst.len()) {
-            self.store.advance(&mut look.pending);
-        }
-        keep_order(&mut looks);
-        let mut held = 0;
-        let mut slow = Burst::new();
-        let mut looks = looks.iter();
-        burst.drain_with(|packet| {
-            let left = match looks.next().and_then(|look| look.choice(held)) {
-                Some((quick, candidate)) => {
-                    let left =
-                        self.carry_plain(now, lane, packet, &quick, candidate, &mut facts, out);
-                    // Whoever could not take the short way holds the rest of his session back.
-                    held |= if left.is_some() { candidate.filter_bit() } else { 0 };
-                    left
+        let more = burst.room() == 0;
+        let depth = depth(lane, port);
+        if !burst.is_empty() {
+            for packet in burst.iter() {
+                if let Some(start) = packet.data().first() {
+                    prefetch(start);
                 }
-                None => Some(packet),
+            }
+            while out.flight.len() > 0 && out.flight.len() >= depth.saturating_sub(1) {
+                self.advance_all(out);
+                self.conclude_oldest(now, lane, out);
+            }
+            self.advance_all(out);
+            self.enter(lane, port, burst, out);
+        }
+        if !more || depth == 1 {
+            self.advance_all(out);
+            while out.flight.len() > 0 {
+                self.conclude_oldest(now, lane, out);
+            }
+        }
+    }
+
+    fn enter<L: Lane>(
+        &mut self,
+        lane: &L,
+        port: PortId,
+        burst: &mut Burst<L::Buf>,
+        out: &mut Outputs<L::Buf>,
+    ) {
+        let Some(mut stage) = out.flight.place() else { return };
+        stage.burst.append(burst);
+        (stage.port, stage.advanced, stage.epoch) = (port, false, self.epoch);
+        stage.opened = self.counters.sessions_opened;
+        let here = self.mac(lane, port);
+        self.look(&mut stage, &here, out);
+        out.flight.enter(stage);
+    }
+
+    /// Reads what is quick to read and starts the lookups.
+    fn look<B: PacketBuf>(&self, stage: &mut Stage<B>, here: &MacAddr, out: &mut Outputs<B>) {
+        let keys = &mut *out.flight.keys;
+        let (mut v4, mut v6) = (0usize, 0usize);
+        let packets = stage.burst.iter().zip(&mut stage.kinds).zip(&mut stage.hints);
+        for (number, ((packet, kind), hint)) in (0u8..).zip(packets) {
+            let (data, len) = (packet.data(), packet.total_len());
+            if let Some(quick) = QuickTcp::<12>::parse(data, len) {
+                *kind = kind::KEYED | self.judge(packet, len, &quick, here);
+                let local = self.snapshot().local_v4(quick.key.dst());
+                *hint =
+                    local.map_or(Hint::NOWHERE, |local| self.store.direct_v4(local, &quick.key));
+                // Written in any case, counted only if it is to be hashed: no jump.
+                if let (Some(key), Some(place)) = (keys.v4.get_mut(v4), stage.v4.packet.get_mut(v4))
+                {
+                    (*key, *place) = (quick.key, number);
+                }
+                v4 = v4.wrapping_add(usize::from(local.is_none()));
+            } else if let Some(quick) = QuickTcp::<36>::parse(data, len) {
+                *kind = kind::KEYED | kind::V6 | self.judge(packet, len, &quick, here);
+                let local = self.snapshot().local_v6(quick.key.dst());
+                *hint =
+                    local.map_or(Hint::NOWHERE, |local| self.store.direct_v6(local, &quick.key));
+                if let (Some(key), Some(place)) = (keys.v6.get_mut(v6), stage.v6.packet.get_mut(v6))
+                {
+                    (*key, *place) = (quick.key, number);
+                }
+                v6 = v6.wrapping_add(usize::from(local.is_none()));
+            } else {
+                *kind = if is_apart(data) { kind::APART } else { kind::UNCLEAR };
+                *hint = Hint::NOWHERE;
+            }
+        }
+        (stage.v4.count, stage.v6.count) = (v4, v6);
+        self.store.hash_v4(&keys.v4, v4, &mut stage.v4.hash);
+        if v6 > 0 {
+            self.store.hash_v6(&keys.v6, v6, &mut stage.v6.hash);
+        }
+    }
+
+    /// Whether a segment may take the short way, as far as it tells itself. Whether its source may be what it
+    /// says was settled when its session was opened.
+    #[inline(always)]
+    fn judge<B: PacketBuf, const N: usize>(
+        &self,
+        packet: &B,
+        len: usize,
+        quick: &QuickTcp<N>,
+        here: &MacAddr,
+    ) -> u8 {
+        let csum = packet.l4_csum();
+        let padded = usize::from(quick.ip_len).wrapping_add(usize::from(ETHERNET)) != len;
+        let ordinary = (quick.flags & !PSH == ACK)
+            & quick.plain_options
+            & (quick.ttl > 1)
+            & (quick.to == *here)
+            & (csum != L4Csum::Bad)
+            & packet.gso().is_none()
+            & packet.vlan().is_none();
+        (u8::from(ordinary) * kind::ORDINARY)
+            | (u8::from(csum == L4Csum::Partial) * kind::PARTIAL)
+            | (u8::from(padded) * kind::PADDED)
+    }
+
+    /// Turns the hashes of the bursts under way into hints.
+    fn advance_all<B: PacketBuf>(&self, out: &mut Outputs<B>) {
+        for stage in out.flight.iter_mut().filter(|stage| !stage.advanced) {
+            stage.advanced = true;
+            let asked = stage.v4.packet.iter().zip(&stage.v4.hash).take(stage.v4.count);
+            for (packet, hash) in asked {
+                if let Some(hint) = stage.hints.get_mut(usize::from(*packet)) {
+                    *hint = self.store.guess_v4(*hash);
+                }
+            }
+            let asked = stage.v6.packet.iter().zip(&stage.v6.hash).take(stage.v6.count);
+            for (packet, hash) in asked {
+                if let Some(hint) = stage.hints.get_mut(usize::from(*packet)) {
+                    *hint = self.store.guess_v6(*hash);
+                }
+            }
+        }
+    }
+
+    fn conclude_oldest<L: Lane>(&mut self, now: Time, lane: &mut L, out: &mut Outputs<L::Buf>) {
+        let Some(mut stage) = out.flight.leave() else { return };
+        self.conclude(now, lane, &mut stage, out);
+        out.flight.give_back(stage);
+    }
+
+    fn conclude<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        stage: &mut Stage<L::Buf>,
+        out: &mut Outputs<L::Buf>,
+    ) {
+        self.edit_all(now, lane, stage, out);
+        if stage.is_for_one_port() && out.append_all(stage) {
+            return;
+        }
+        let mut slow = Burst::new();
+        let mut fates = stage.fates.iter();
+        stage.burst.drain_with(|packet| {
+            let left = match fates.next() {
+                Some(&port) if port != LONG_WAY => out.append(PortId(u16::from(port)), packet),
+                _ => Some(packet),
             };
             if let Some(packet) = left {
                 // The burst that is drained has no more packets than this one has places.
                 let _ = slow.push(packet);
             }
         });
+        let port = stage.port;
         slow.drain_with(|packet| {
             self.process_one(now, lane, port, packet, out);
         });
     }
 
-    /// Step 1: reads what is quick to read and starts the lookups.
-    fn look<B: PacketBuf>(&self, burst: &[B], here: &MacAddr, looks: &mut [Look; BURST]) {
-        for (packet, look) in burst.iter().zip(looks.iter_mut()) {
-            let (data, len) = (packet.data(), packet.total_len());
-            let Some(quick) = QuickTcp::parse(data, len) else {
-                if is_apart(data) {
-                    continue;
-                }
-                return;
-            };
-            let tuple = WireTuple::V4(quick.tuple);
-            let role = self.snapshot().role(&tuple.dst());
-            look.pending = self.store.begin(&Probe { tuple, local: role.local });
-            look.ordinary = quick.flags & !PSH == ACK
-                && quick.plain_options
-                && quick.ttl > 1
-                && quick.to == *here
-                && packet.l4_csum() != L4Csum::Bad
-                && packet.gso().is_none()
-                && packet.vlan().is_none()
-                && !is_martian_source(&tuple.src())
-                && !self.snapshot().role(&tuple.src()).is_ours();
-            look.quick = Some(quick);
-        }
-    }
-
-    /// Takes one ordinary segment through its session; gives it back, with nothing changed, when it has to
-    /// take the long way.
-    fn carry_plain<L: Lane>(
+    /// Edits what takes the short way where it lies, and writes down which port each packet leaves by.
+    fn edit_all<L: Lane>(
         &mut self,
         now: Time,
         lane: &mut L,
-        mut packet: L::Buf,
-        quick: &QuickTcp,
-        candidate: Candidate,
-        facts: &mut Facts,
+        stage: &mut Stage<L::Buf>,
         out: &mut Outputs<L::Buf>,
-    ) -> Option<L::Buf> {
-        let Some(plain) = self.store.plain(candidate, &quick.tuple) else { return Some(packet) };
-        let Some((mac, port)) = self.neighbours.settled(plain.hop, now) else {
-            return Some(packet);
-        };
-        let Some(to) = self.facts(lane, port, facts) else { return Some(packet) };
-        let (csum, frame_len) = (packet.l4_csum(), packet.total_len());
-        let fits = quick.ip_len <= to.most && (csum != L4Csum::Partial || to.tx_csum);
-        let room = out.port(port).is_some_and(|burst| burst.room() > 0);
-        if !fits || !room {
-            return Some(packet);
-        }
-        let rewrite = rewrite_of(&plain).decrement_ttl(true);
-        let headers = quick.headers();
-        if rewrite.apply(packet.data_mut(), &headers, csum).is_err() {
-            return Some(packet);
-        }
-        // Ethernet padding ends here, as on the long way.
-        packet.truncate(usize::try_from(headers.end).unwrap_or(usize::MAX));
-        if csum == L4Csum::Partial {
-            packet.set_l4_csum(csum, headers.l3, headers.l4);
-        }
-        // The quick look has found 54 bytes, so there are twelve to write to.
-        let _ = lvs_nat::set_macs(packet.data_mut(), mac, to.mac);
-        self.book_plain(now, &plain, candidate, frame_len, quick, port);
-        // There is room, so nothing comes back.
-        out.push(lane, port, packet).err()
-    }
-
-    /// Counts what `process_one` would count.
-    fn book_plain(
-        &mut self,
-        now: Time,
-        plain: &PlainV4,
-        candidate: Candidate,
-        frame_len: usize,
-        quick: &QuickTcp,
-        port: PortId,
     ) {
-        let bytes = u32::from(quick.ip_len);
-        self.store.commit_plain(candidate, now.tick(), bytes);
-        self.counters.received.add(frame_len as u64);
-        self.counters.count(Verdict::Forward(port));
-        self.short_way = self.short_way.wrapping_add(1);
-        let segment = Segment { tcp_flags: Some(quick.flags), bytes };
-        for carried in self.generation.carried(plain.server).into_iter().flatten() {
-            count(carried, candidate.direction, segment);
+        let mut passing = self.ready(now, lane, stage.burst.len(), out);
+        // What the first look read may have been replaced since.
+        let mut held = if stage.epoch == self.epoch { 0 } else { u64::MAX };
+        let looks = stage.kinds.iter().zip(&stage.hints).zip(&mut stage.fates);
+        for (packet, ((&kind, &hint), fate)) in stage.burst.iter_mut().zip(looks) {
+            let ordinary = kind & kind::ORDINARY != 0 && held & hint.filter_bit() == 0;
+            let port =
+                if ordinary { self.shorten(packet, kind, hint, &mut passing) } else { LONG_WAY };
+            *fate = port;
+            if port == LONG_WAY {
+                held |= self.hold(packet.data(), kind, hint, stage.opened);
+            }
         }
+        self.book_passed(&passing);
     }
 
-    fn facts<L: Lane>(&self, lane: &L, port: PortId, facts: &mut Facts) -> Option<PortFacts> {
-        let place = facts.get_mut(port.index())?;
-        if place.is_none() {
-            let caps = lane.caps(port);
-            *place = Some(PortFacts {
-                mac: self.mac(lane, port),
-                most: self.mtu(lane, port).min(caps.max_frame.saturating_sub(ETHERNET)),
-                tx_csum: caps.tx_csum,
-            });
+    /// Whom a packet that takes the long way holds back: its session, when it has one; everybody, when it is
+    /// not clear what it will do. `opened` = sessions opened when it was looked at.
+    #[cold]
+    fn hold(&self, frame: &[u8], kind: u8, hint: Hint, opened: u64) -> u64 {
+        if kind & kind::UNCLEAR != 0 {
+            return u64::MAX;
         }
-        *place
+        if kind & kind::KEYED == 0 {
+            return 0;
+        }
+        // Nowhere then, and no session came since: nowhere now.
+        if hint.is_nowhere() && opened == self.counters.sessions_opened {
+            return 0;
+        }
+        self.true_hint(frame, kind).filter_bit()
+    }
+
+    /// The hint of a packet, with its key compared.
+    fn true_hint(&self, frame: &[u8], kind: u8) -> Hint {
+        let tuple = if kind & kind::V6 == 0 {
+            frame
+                .first_chunk()
+                .map(|head| WireTuple::V4(QuickTcp::<12>::key_in(head).tuple(L4Proto::Tcp)))
+        } else {
+            frame
+                .first_chunk()
+                .map(|head| WireTuple::V6(QuickTcp::<36>::key_in(head).tuple(L4Proto::Tcp)))
+        };
+        let Some(tuple) = tuple else { return Hint::NOWHERE };
+        let local = self.snapshot().role(&tuple.dst()).local;
+        self.store.hint_of(&Probe { tuple, local })
     }
 }
 
-impl Look {
-    /// The packet may take the short way, unless its session is held back.
-    fn choice(&self, held: u64) -> Option<(QuickTcp, Candidate)> {
-        let candidate = self.pending.guess().filter(|_| self.ordinary)?;
-        if held & candidate.filter_bit() != 0 { None } else { Some((self.quick?, candidate)) }
-    }
+/// How many bursts may be under way: as many as the lane can do without.
+fn depth<L: Lane>(lane: &L, port: PortId) -> usize {
+    // Twice: as many again may wait for transmission.
+    let held = lane.caps(port).max_held as usize;
+    (held / (2 * BURST)).clamp(1, DEPTH)
 }
 
-/// Step 3: in order, whoever stands behind a packet of his session that takes the long way takes it too.
-fn keep_order(looks: &mut [Look]) {
-    let mut held = 0u64;
-    for look in looks {
-        let Some(candidate) = look.pending.guess() else { continue };
-        let bit = candidate.filter_bit();
-        if !look.ordinary {
-            held |= bit;
-        } else if held & bit != 0 {
-            look.ordinary = false;
-        }
-    }
-}
-
-/// Frames that have nothing to do with what the short way reads: IPv6, and IPv4 without TCP.
+/// Frames that have nothing to do with what the short way reads: IPv4 without TCP.
 fn is_apart(frame: &[u8]) -> bool {
     match frame.get(12..24) {
-        Some([0x86, 0xdd, ..]) => true,
         Some([0x08, 0x00, 0x45, .., protocol]) => *protocol != L4Proto::Tcp.number(),
         _ => false,
     }
-}
-
-#[inline]
-fn rewrite_of(plain: &PlainV4) -> RewriteV4 {
-    RewriteV4::new(
-        End::new(plain.src.0, plain.src.1),
-        End::new(plain.dst.0, plain.dst.1),
-        Deltas { l4: plain.l4_delta, ip: plain.ip_delta },
-        SeqShift { seq_add: plain.seq_add, ack_add: plain.ack_add },
-    )
 }

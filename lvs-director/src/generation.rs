@@ -82,7 +82,6 @@ pub struct Generation {
     services: Box<[Option<Balanced>]>,
     /// Also of removed services: their sessions go on as they began.
     policies: Box<[Policy]>,
-    carried: Box<[Carried]>,
     servers: Box<[Standing]>,
     /// Per pool: where the next session starts to look for a local address.
     pool_turn: Box<[usize]>,
@@ -128,7 +127,6 @@ impl Generation {
             pools = pools.max(service.pool.map_or(0, |pool| pool.index() + 1));
         }
         Self {
-            carried: alloc::vec![Carried::default(); snapshot.service_slots()].into(),
             services: services.into(),
             policies: policies.into(),
             servers: servers.into(),
@@ -163,9 +161,6 @@ impl Generation {
             if policy.service.is_none() {
                 *policy = *before;
             }
-        }
-        for (carried, before) in self.carried.iter_mut().zip(old.carried.iter()) {
-            *carried = *before;
         }
         for (turn, before) in self.pool_turn.iter_mut().zip(old.pool_turn.iter()) {
             *turn = *before;
@@ -348,11 +343,18 @@ impl Generation {
         }
     }
 
-    /// The counters of a server and of its service, to be added to.
-    pub(crate) fn carried(&mut self, server: ServerId) -> Option<[&mut Carried; 2]> {
-        let standing = self.servers.get_mut(server.index())?;
-        let service = self.carried.get_mut(standing.service.index())?;
-        Some([&mut standing.count.carried, service])
+    /// The counters of a server, to be added to.
+    pub(crate) fn carried(&mut self, server: ServerId) -> Option<&mut Carried> {
+        self.servers.get_mut(server.index()).map(|standing| &mut standing.count.carried)
+    }
+
+    /// Counts one packet of a server's session: side 0 from the client, side 1 to it.
+    #[inline(always)]
+    pub(crate) fn carry(&mut self, server: ServerId, side: usize, bytes: u16) {
+        let Some(standing) = self.servers.get_mut(server.index()) else { return };
+        let carried = &mut standing.count.carried;
+        let traffic = if side == 0 { &mut carried.inbound } else { &mut carried.outbound };
+        traffic.add(u64::from(bytes));
     }
 
     /// What a server has on this worker.
@@ -361,10 +363,12 @@ impl Generation {
         self.servers.get(server.index()).map(|standing| &standing.count)
     }
 
-    /// What a service has carried on this worker.
+    /// What a service has carried on this worker: the sum over its servers, the removed ones included.
     #[must_use]
-    pub fn service_carried(&self, service: ServiceId) -> Option<&Carried> {
-        self.carried.get(service.index())
+    pub fn service_carried(&self, service: ServiceId) -> Option<Carried> {
+        self.policies.get(service.index())?;
+        let servers = self.servers.iter().filter(|standing| standing.service == service);
+        Some(servers.fold(Carried::default(), |sum, standing| sum.plus(&standing.count.carried)))
     }
 }
 

@@ -11,7 +11,8 @@
 //! echo), `open` (classify, open), `assign` (the client's server: persistence, thresholds, scheduler), `carry`
 //! (packets of a session), `client_addr` (TOA), `emit`. `drain` and `reset` end the sessions of servers that go away.
 //! `workers` hands over what belongs to another worker.
-//! `fast` goes before them: ordinary segments of established IPv4 sessions take a short way, a burst at a time.
+//! `fast` goes before them: ordinary segments of established sessions take a short way (`short`), a burst at a
+//! time and up to three bursts at once (`flight`).
 //!
 //! The caller owns the loop, the lane, the buffers and the time; the project's README has a complete
 //! program with services, servers and session memory:
@@ -62,16 +63,19 @@ mod director;
 mod drain;
 mod emit;
 mod fast;
+mod flight;
 mod generation;
 mod half_dead;
 mod neighbour;
 mod open;
 mod outputs;
 mod reset;
+mod short;
 mod workers;
 
 pub use director::{Director, DirectorConfig, Report};
 pub use drain::Drain;
+pub use flight::DEPTH;
 pub use generation::{Generation, ServerCount};
 pub use neighbour::{HopInfo, HopState};
 pub use outputs::{MAX_PORTS, Outputs};

@@ -88,6 +88,52 @@ const UNUSED: Entry = Entry {
     users: 0,
 };
 
+/// What a packet needs of a next hop that there is nothing to ask about: a copy of part of its entry and of its
+/// port, small enough that those of many next hops stay near.
+#[derive(Clone, Copy)]
+pub(crate) struct Settled {
+    /// Trusted before this time.
+    until: Time,
+    /// Ethernet destination and the first two bytes of the source, then its other four, as they stand in a
+    /// frame.
+    pub(crate) macs: ([u8; 8], [u8; 4]),
+    pub(crate) port: PortId,
+    /// Largest IP packet.
+    pub(crate) most: u16,
+}
+
+impl Settled {
+    const fn of(entry: &Entry, exit: &Exit) -> Self {
+        let until = match entry.state {
+            HopState::Static => u64::MAX,
+            HopState::Known => entry.confirmed.0.saturating_add(TRUSTED),
+            HopState::Unused | HopState::Asking | HopState::Failed => 0,
+        };
+        let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = (entry.mac.0, exit.mac.0);
+        Self {
+            until: Time(until),
+            macs: ([a, b, c, d, e, f, g, h], [i, j, k, l]),
+            port: entry.port,
+            most: exit.most,
+        }
+    }
+}
+
+/// What a port says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exit {
+    pub(crate) mac: MacAddr,
+    /// Largest IP packet; 0 on ports that the short way does not use.
+    pub(crate) most: u16,
+}
+
+impl Exit {
+    pub(crate) const NONE: Self = Self { mac: MacAddr::ZERO, most: 0 };
+}
+
+/// Ports that packets on the short way can leave by.
+pub(crate) const EXITS: usize = 8;
+
 /// A copy of a packet that waits.
 pub(crate) struct Waiting {
     hop: Option<HopId>,
@@ -126,6 +172,9 @@ pub(crate) struct Question {
 /// All next hops of one worker.
 pub(crate) struct Neighbours {
     entries: Box<[Entry]>,
+    /// By the same number; follows every change of an entry.
+    settled: Box<[Settled]>,
+    exits: [Exit; EXITS],
     waiting: Box<[Waiting]>,
     cursor: usize,
     order: u64,
@@ -149,6 +198,8 @@ impl Neighbours {
         };
         Self {
             entries: alloc::vec![UNUSED; size].into(),
+            settled: alloc::vec![Settled::of(&UNUSED, &Exit::NONE); size].into(),
+            exits: [Exit::NONE; EXITS],
             waiting: (0..waiting.max(1)).map(|_| empty()).collect(),
             cursor: 0,
             order: 0,
@@ -194,6 +245,7 @@ impl Neighbours {
             .or_else(|| self.walk(hop).find(|at| self.entries.get(*at).is_some_and(idle)))?;
         *self.entries.get_mut(at)? =
             Entry { ip: hop.via, port: hop.port, state: HopState::Asking, ..UNUSED };
+        self.settle(at);
         u16::try_from(at).ok().map(HopId)
     }
 
@@ -213,9 +265,11 @@ impl Neighbours {
 
     /// Enters a configured neighbour.
     pub(crate) fn set_static(&mut self, hop: &NextHop, mac: MacAddr) {
-        if let Some(entry) = self.intern(hop).and_then(|id| self.entries.get_mut(id.index())) {
+        let Some(id) = self.intern(hop) else { return };
+        if let Some(entry) = self.entries.get_mut(id.index()) {
             (entry.state, entry.mac) = (HopState::Static, mac);
         }
+        self.settle(id.index());
     }
 
     /// Forgets that neighbours were configured: they are asked again. For a new configuration.
@@ -223,10 +277,17 @@ impl Neighbours {
         for entry in self.entries.iter_mut().filter(|entry| entry.state == HopState::Static) {
             (entry.state, entry.confirmed) = (HopState::Known, Time(0));
         }
+        self.settle_all();
     }
 
     /// How to send to a next hop at `now`, and whether to ask for it.
     pub(crate) fn reach(&mut self, id: HopId, now: Time) -> Reach {
+        let reach = self.ask_or_send(id, now);
+        self.settle(id.index());
+        reach
+    }
+
+    fn ask_or_send(&mut self, id: HopId, now: Time) -> Reach {
         let Some(entry) = self.entries.get_mut(id.index()) else { return Reach::Failed };
         let due = now.0 >= entry.asked.0.saturating_add(ASK_EVERY) || entry.questions == 0;
         let (mac, port) = (entry.mac, entry.port);
@@ -272,13 +333,34 @@ impl Neighbours {
         })
     }
 
-    /// Where a next hop is and its Ethernet address, when there is nothing to ask.
+    /// Copies what packets need of an entry that has changed.
+    fn settle(&mut self, at: usize) {
+        if let (Some(entry), Some(place)) = (self.entries.get(at), self.settled.get_mut(at)) {
+            *place = Settled::of(entry, exit_of(&self.exits, entry));
+        }
+    }
+
+    #[cold]
+    fn settle_all(&mut self) {
+        for (entry, place) in self.entries.iter().zip(&mut self.settled) {
+            *place = Settled::of(entry, exit_of(&self.exits, entry));
+        }
+    }
+
+    /// Takes note of what a port says about itself.
     #[inline]
-    pub(crate) fn settled(&self, id: HopId, now: Time) -> Option<(MacAddr, PortId)> {
-        let entry = self.entries.get(id.index())?;
-        let fresh =
-            entry.state == HopState::Known && now.0 < entry.confirmed.0.saturating_add(TRUSTED);
-        (fresh || entry.state == HopState::Static).then_some((entry.mac, entry.port))
+    pub(crate) fn set_exit(&mut self, port: PortId, exit: &Exit) {
+        let Some(place) = self.exits.get_mut(port.index()) else { return };
+        if *place != *exit {
+            *place = *exit;
+            self.settle_all();
+        }
+    }
+
+    /// Where a next hop is and its Ethernet address, when there is nothing to ask.
+    #[inline(always)]
+    pub(crate) fn settled(&self, id: HopId, now: Time) -> Option<&Settled> {
+        self.settled.get(id.index()).filter(|settled| now.0 < settled.until.0)
     }
 
     /// Where a next hop is.
@@ -301,7 +383,9 @@ impl Neighbours {
             (entry.state, entry.mac) = (HopState::Known, mac);
             (entry.confirmed, entry.questions) = (now, 0);
         }
-        Some((id, entry.mac))
+        let mac = entry.mac;
+        self.settle(id.index());
+        Some((id, mac))
     }
 
     /// A place for a packet that waits for `id`; `None` when enough wait already.
@@ -371,6 +455,11 @@ impl Neighbours {
             }
         })
     }
+}
+
+/// What is known about the port of an entry.
+fn exit_of<'a>(exits: &'a [Exit; EXITS], entry: &Entry) -> &'a Exit {
+    exits.get(entry.port.index()).unwrap_or(&Exit::NONE)
 }
 
 /// What [`Neighbours::poll`] found.

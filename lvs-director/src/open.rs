@@ -195,7 +195,7 @@ impl<P: PortPlan> Director<'_, P> {
         let state = if seq_and_mss.is_some() { TcpState::SynRecv } else { TcpState::None };
         self.generation.moved(&self.shared, chosen.server, None, Some(state));
         self.counters.sessions_opened = self.counters.sessions_opened.wrapping_add(1);
-        for carried in self.generation.carried(chosen.server).into_iter().flatten() {
+        if let Some(carried) = self.generation.carried(chosen.server) {
             carried.sessions = carried.sessions.wrapping_add(1);
         }
         if let (Some(inbound), Some(reply)) = (opened.quad.inbound(), opened.quad.reply()) {
@@ -275,7 +275,7 @@ impl<P: PortPlan> Director<'_, P> {
         let candidate = self.store.lookup_one(&probe).ok_or(DropReason::NoSession)?;
         let flow = self.store.packet(candidate, &tuple, now.tick(), segment);
         let flow = flow.ok_or(DropReason::NoSession)?;
-        for carried in self.generation.carried(flow.server).into_iter().flatten() {
+        if let Some(carried) = self.generation.carried(flow.server) {
             count(carried, Direction::Inbound, segment);
         }
         let rewrite = rewrite_of(&flow, None).ok_or(DropReason::NoSession)?;

@@ -1,5 +1,6 @@
-//! Packets on their way out, by port, in order.
+//! Packets on their way: bursts that are not concluded yet, and what leaves, by port, in order.
 
+use crate::flight::{Flight, Stage};
 use alloc::boxed::Box;
 use core::fmt;
 use lvs_core::io::{Burst, Lane, PacketBuf, PortId};
@@ -7,8 +8,9 @@ use lvs_core::io::{Burst, Lane, PacketBuf, PortId};
 /// Most ports of one director.
 pub const MAX_PORTS: u16 = 64;
 
-/// One transmit burst per port, made once and used again.
+/// One transmit burst per port, made once and used again, and up to [`DEPTH`](crate::DEPTH) bursts under way.
 pub struct Outputs<B> {
+    pub(crate) flight: Flight<B>,
     ports: Box<[Burst<B>]>,
     dropped: u64,
 }
@@ -17,7 +19,12 @@ impl<B: PacketBuf> Outputs<B> {
     /// For ports `0..ports`, at most [`MAX_PORTS`].
     #[must_use]
     pub fn new(ports: u16) -> Self {
-        Self { ports: (0..ports.min(MAX_PORTS)).map(|_| Burst::new()).collect(), dropped: 0 }
+        let flight = Flight::new();
+        Self {
+            flight,
+            ports: (0..ports.min(MAX_PORTS)).map(|_| Burst::new()).collect(),
+            dropped: 0,
+        }
     }
 
     /// What waits for a port.
@@ -25,10 +32,47 @@ impl<B: PacketBuf> Outputs<B> {
         self.ports.get_mut(port.index())
     }
 
+    /// Whether a port can take so many packets. When not, what waits is first offered to the device.
+    pub(crate) fn make_room<L: Lane<Buf = B>>(
+        &mut self,
+        lane: &mut L,
+        port: PortId,
+        count: usize,
+    ) -> bool {
+        let Some(burst) = self.ports.get_mut(port.index()) else { return false };
+        if burst.room() < count {
+            // An error of the device shows as packets that stay.
+            let _ = lane.tx_burst(port, burst);
+        }
+        burst.room() >= count
+    }
+
+    /// Queues all packets of a burst for the port of the first one, if there is room.
+    pub(crate) fn append_all(&mut self, stage: &mut Stage<B>) -> bool {
+        let [port, ..] = stage.fates;
+        match self.ports.get_mut(usize::from(port)) {
+            Some(burst) if burst.room() >= stage.burst.len() => {
+                burst.append(&mut stage.burst);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Queues a packet for which there is [room](Self::make_room), else gives it back.
+    #[inline(always)]
+    pub(crate) fn append(&mut self, port: PortId, packet: B) -> Option<B> {
+        match self.ports.get_mut(port.index()) {
+            Some(burst) => burst.push(packet).err(),
+            None => Some(packet),
+        }
+    }
+
     /// Queues a packet; a full burst is first offered to the device.
     ///
     /// # Errors
     /// Gives the packet back when the device takes nothing, or there is no such port.
+    #[inline(always)]
     pub(crate) fn push<L: Lane<Buf = B>>(
         &mut self,
         lane: &mut L,
@@ -64,7 +108,14 @@ impl<B: PacketBuf> Outputs<B> {
         self.dropped
     }
 
-    /// Packets that wait.
+    /// Packets of bursts that are under way and have no verdict yet: the next call of
+    /// [`Director::process`](crate::Director::process) with a burst that is not full takes them along.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.flight.packets()
+    }
+
+    /// Packets that wait for transmission.
     #[must_use]
     pub fn len(&self) -> usize {
         self.ports.iter().fold(0, |sum, burst| sum.saturating_add(burst.len()))

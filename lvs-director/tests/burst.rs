@@ -6,23 +6,25 @@
 
 mod support;
 
-use core::net::SocketAddr;
+use core::net::{Ipv6Addr, SocketAddr};
 use lvs_core::addr::MacAddr;
 use lvs_core::counters::{Carried, Counters};
 use lvs_core::io::mem::{MemBuf, MemLane, MemPort};
-use lvs_core::io::{Burst, Lane, PortId};
+use lvs_core::io::{BURST, Burst, Lane, PortId};
 use lvs_core::service::Forwarding;
 use lvs_core::session::{Cursor, HeapMemory, Session};
-use lvs_core::snapshot::StaticNeighbour;
+use lvs_core::snapshot::{SnapshotSpec, StaticNeighbour};
 use lvs_core::time::Time;
-use lvs_director::{Director, Outputs};
-use lvs_testkit::build::{Packet, Tcp, arp_reply, option, tcp, udp};
+use lvs_director::{Director, Generation, Outputs};
+use lvs_testkit::build::{Packet, Tcp, arp_reply, ndp_advert, option, tcp, udp};
 use lvs_testkit::oracle;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 const CLIENTS: PortId = PortId(0);
 const SERVERS: PortId = PortId(1);
+/// IPv4 flows; as many IPv6 flows follow.
 const FLOWS: u16 = 5;
 
 fn mac(last: u8) -> MacAddr {
@@ -81,20 +83,26 @@ fn kind() -> impl Strategy<Value = Kind> {
     ]
 }
 
-/// A burst: from the clients or from the servers, and a time step before it.
+/// A burst, and what happens before it. A full burst may stay under way while the next ones come.
 #[derive(Clone, Debug)]
 struct Step {
     inbound: bool,
     wait_ms: u64,
-    packets: Vec<(u16, Kind)>,
+    reload: bool,
+    /// Flow, whether it goes the other way than the burst (one arm), what.
+    packets: Vec<(u16, bool, Kind)>,
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let packets = prop::collection::vec((0..FLOWS, kind()), 1..30);
+    let one = || (0..2 * FLOWS, prop::bool::weighted(0.2), kind());
+    let sizes = prop_oneof![2 => (0usize..30).boxed(), 3 => Just(BURST).boxed()];
+    let packets = sizes.prop_flat_map(move |size| prop::collection::vec(one(), size));
     let wait = prop_oneof![4 => 0u64..5, 1 => 0u64..40_000];
-    (any::<bool>(), wait, packets).prop_map(|(inbound, wait_ms, packets)| Step {
+    let reload = prop::bool::weighted(0.1);
+    (any::<bool>(), wait, reload, packets).prop_map(|(inbound, wait_ms, reload, packets)| Step {
         inbound,
         wait_ms,
+        reload,
         packets,
     })
 }
@@ -103,6 +111,7 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Clone, Copy, Debug)]
 struct Ends {
     client: SocketAddr,
+    service: SocketAddr,
     local: SocketAddr,
     server: SocketAddr,
     /// The client never acknowledges data of the server: the address option stays on.
@@ -114,19 +123,17 @@ struct Rig<'m> {
     lane: MemLane,
     out: Outputs<MemBuf>,
     now: u64,
+    forwarding: Forwarding,
+    /// Arrived, but not yet carried out.
+    pending: VecDeque<(PortId, MemBuf)>,
 }
 
 type Sent = (PortId, Vec<u8>, String);
 
 impl<'m> Rig<'m> {
     fn new(forwarding: Forwarding, offloads: bool, memory: &'m mut HeapMemory) -> Self {
-        let mut spec = support::spec(forwarding);
-        // The second server stays to be asked for, so that its address can move.
-        spec.neighbours = [("10.0.0.2", 2), ("10.1.0.11", 11)]
-            .map(|(ip, last)| StaticNeighbour { ip: ip.parse().unwrap(), mac: mac(last) })
-            .to_vec();
         Self {
-            director: support::director(spec, memory),
+            director: support::director(spec(forwarding), memory),
             lane: MemLane::new(if offloads {
                 [MemPort::default(), MemPort::default()]
             } else {
@@ -134,28 +141,48 @@ impl<'m> Rig<'m> {
             }),
             out: Outputs::new(2),
             now: 1_000_000_000,
+            forwarding,
+            pending: VecDeque::new(),
         }
+    }
+
+    /// A configuration that says the same.
+    fn reload(&mut self) {
+        let old = self.director.generation().snapshot().clone();
+        let new = spec(self.forwarding).build(Some(&old)).unwrap();
+        self.director.install(Generation::new(Arc::new(new), support::ARGS));
     }
 
     fn port_mac(&self, port: PortId) -> MacAddr {
         self.lane.port_info(port).mac
     }
 
-    /// Feeds packets, as one burst or one by one, and returns what leaves.
-    fn feed(&mut self, port: PortId, packets: &[MemBuf], burst: bool) -> Vec<Sent> {
-        let now = Time(self.now);
-        if burst {
-            let mut all = Burst::new();
-            for packet in packets {
-                all.push(copy(packet)).unwrap();
-            }
-            self.director.process(now, &mut self.lane, port, &mut all, &mut self.out);
-        } else {
-            for packet in packets {
-                let (lane, out) = (&mut self.lane, &mut self.out);
-                self.director.process_one(now, lane, port, copy(packet), out);
-            }
+    /// Feeds one burst, and returns what leaves.
+    fn burst(&mut self, port: PortId, packets: &[MemBuf]) -> Vec<Sent> {
+        let mut all = Burst::new();
+        for packet in packets {
+            all.push(copy(packet)).unwrap();
         }
+        self.director.process(Time(self.now), &mut self.lane, port, &mut all, &mut self.out);
+        self.sent()
+    }
+
+    /// Lets packets arrive, and carries the oldest out one by one until only `left` are left.
+    fn one_by_one(&mut self, port: PortId, packets: &[MemBuf], left: usize) -> Vec<Sent> {
+        self.pending.extend(packets.iter().map(|packet| (port, copy(packet))));
+        while self.pending.len() > left {
+            let (port, packet) = self.pending.pop_front().unwrap();
+            let (lane, out) = (&mut self.lane, &mut self.out);
+            self.director.process_one(Time(self.now), lane, port, packet, out);
+        }
+        self.sent()
+    }
+
+    fn feed(&mut self, port: PortId, packets: &[MemBuf]) -> Vec<Sent> {
+        self.one_by_one(port, packets, 0)
+    }
+
+    fn sent(&mut self) -> Vec<Sent> {
         self.out.flush(&mut self.lane);
         let mut sent = Vec::new();
         for port in [CLIENTS, SERVERS] {
@@ -185,6 +212,13 @@ impl<'m> Rig<'m> {
     }
 }
 
+fn spec(forwarding: Forwarding) -> SnapshotSpec {
+    // The second server stays to be asked for, so that its address can move.
+    let neighbours = [("10.0.0.2", 2), ("10.1.0.11", 11), ("fd00::2", 2), ("fd01::11", 11)]
+        .map(|(ip, last)| StaticNeighbour { ip: ip.parse().unwrap(), mac: mac(last) });
+    SnapshotSpec { neighbours: neighbours.to_vec(), ..support::spec(forwarding) }
+}
+
 fn copy(packet: &MemBuf) -> MemBuf {
     MemBuf::from_bytes(&packet.to_vec()).with_meta(*packet.meta())
 }
@@ -202,45 +236,53 @@ fn segment(from: SocketAddr, to: SocketAddr, dst: MacAddr) -> Packet<Tcp> {
 /// Opens the flows, the same way on every rig: until their sessions are plain, but for the last two, of which
 /// one waits for the client's acknowledgement and one for the server's first data.
 fn establish(rig: &mut Rig<'_>) -> Vec<Ends> {
-    let service: SocketAddr = "10.0.0.80:80".parse().unwrap();
     let (left, right) = (rig.port_mac(CLIENTS), rig.port_mac(SERVERS));
     let mut flows = Vec::new();
-    for n in 0..FLOWS {
-        let client = SocketAddr::new([10, 0, 0, 2].into(), 4000 + n);
+    for (n, v6) in (0..FLOWS).map(|n| (n, false)).chain((0..FLOWS).map(|n| (n, true))) {
+        let client = if v6 { "fd00::2" } else { "10.0.0.2" };
+        let client = SocketAddr::new(client.parse().unwrap(), 4000 + n);
+        let service = service(v6);
         let syn = segment(client, service, left).syn().seq(1000).mss(1460).build_buf();
-        let mut sent = rig.feed(CLIENTS, &[syn], false);
+        let mut sent = rig.feed(CLIENTS, &[syn]);
         if let Some(question) = sent.iter().position(|(_, frame, _)| fields(frame).is_none()) {
             sent.remove(question);
-            let answer = arp_reply(mac(12), [10, 1, 0, 12].into(), right, [10, 1, 0, 1].into());
-            sent = rig.feed(SERVERS, &[MemBuf::from_bytes(&answer.build())], false);
+            let answer = if v6 {
+                let ip = |text: &str| text.parse::<Ipv6Addr>().unwrap();
+                ndp_advert(mac(12), ip("fd01::12"), right, ip("fd01::1"), 0x60).build()
+            } else {
+                arp_reply(mac(12), [10, 1, 0, 12].into(), right, [10, 1, 0, 1].into()).build()
+            };
+            sent = rig.feed(SERVERS, &[MemBuf::from_bytes(&answer)]);
         }
         let (local, server) = fields(&sent[0].1).expect("the SYN has left");
         let seq = oracle::fields(&sent[0].1).unwrap().tcp.unwrap().seq;
-        let ends = Ends { client, local, server, deaf: n == 3 };
+        let ends = Ends { client, service, local, server, deaf: n == 3 };
         let synack =
             segment(server, local, right).syn().seq(5000).ack(seq.wrapping_add(1)).mss(1460);
         let data =
             segment(server, local, right).seq(5001).ack(seq.wrapping_add(1)).payload("hello");
-        rig.feed(SERVERS, &[synack.build_buf()], false);
+        rig.feed(SERVERS, &[synack.build_buf()]);
         let ack = |number| segment(client, service, left).seq(1001).ack(number);
         flows.push(ends);
         if n == 4 {
             continue;
         }
-        rig.feed(CLIENTS, &[ack(5001).build_buf()], false);
+        rig.feed(CLIENTS, &[ack(5001).build_buf()]);
         if ends.deaf {
             continue;
         }
-        rig.feed(SERVERS, &[data.build_buf()], false);
-        rig.feed(CLIENTS, &[ack(5006).build_buf()], false);
+        rig.feed(SERVERS, &[data.build_buf()]);
+        rig.feed(CLIENTS, &[ack(5006).build_buf()]);
     }
     flows
 }
 
-fn packet(rig: &Rig<'_>, flow: &Ends, inbound: bool, kind: Kind, n: u32) -> MemBuf {
-    let service: SocketAddr = "10.0.0.80:80".parse().unwrap();
-    let port = if inbound { CLIENTS } else { SERVERS };
-    let (from, to) = if inbound { (flow.client, service) } else { (flow.server, flow.local) };
+fn service(v6: bool) -> SocketAddr {
+    if v6 { "[fd00::80]:80" } else { "10.0.0.80:80" }.parse().unwrap()
+}
+
+fn packet(rig: &Rig<'_>, port: PortId, flow: &Ends, inbound: bool, kind: Kind, n: u32) -> MemBuf {
+    let (from, to) = if inbound { (flow.client, flow.service) } else { (flow.server, flow.local) };
     let dst = rig.port_mac(port);
     let base = segment(from, to, dst).seq(0xffff_fff0_u32.wrapping_add(n));
     let base = base.ack(if flow.deaf { 5001 } else { 7000 + n });
@@ -263,11 +305,12 @@ fn packet(rig: &Rig<'_>, flow: &Ends, inbound: bool, kind: Kind, n: u32) -> MemB
         Kind::LastHop => data.ttl(1).build_buf(),
         Kind::OtherMac => data.dst_mac(mac(99)).build_buf(),
         Kind::Tagged => data.vlan_beside(5).build_buf(),
+        Kind::IpOptions if from.is_ipv6() => data.ttl(1).build_buf(),
         Kind::IpOptions => data.ip_options(&[1, 1, 1, 0]).build_buf(),
         Kind::NeighbourMoves => {
             let new = mac(100 + (n % 50) as u8);
-            let ip = if inbound { [10, 0, 0, 2] } else { [10, 1, 0, 12] };
-            let own = if inbound { [10, 0, 0, 1] } else { [10, 1, 0, 1] };
+            let ip = if port == CLIENTS { [10, 0, 0, 2] } else { [10, 1, 0, 12] };
+            let own = if port == CLIENTS { [10, 0, 0, 1] } else { [10, 1, 0, 1] };
             MemBuf::from_bytes(&arp_reply(new, ip.into(), dst, own.into()).build())
         }
         Kind::Padded => data.pad(9).build_buf(),
@@ -297,16 +340,21 @@ fn equal_on(forwarding: Forwarding, offloads: bool, script: &[Step]) -> Result<(
         let packets: Vec<MemBuf> = step
             .packets
             .iter()
-            .map(|(flow, kind)| {
+            .map(|(flow, turned, kind)| {
                 n += 1;
-                packet(&fast, &flows[usize::from(*flow)], step.inbound, *kind, n)
+                let inbound = step.inbound != *turned;
+                packet(&fast, port, &flows[usize::from(*flow)], inbound, *kind, n)
             })
             .collect();
         for rig in [&mut fast, &mut slow] {
             rig.now += step.wait_ms * 1_000_000;
             rig.director.expire(Time(rig.now), 1_000_000);
+            if step.reload {
+                rig.reload();
+            }
         }
-        let (a, b) = (fast.feed(port, &packets, true), slow.feed(port, &packets, false));
+        let a = fast.burst(port, &packets);
+        let b = slow.one_by_one(port, &packets, fast.out.under_way());
         prop_assert_eq!(by_flow(a), by_flow(b), "step {}", at);
         prop_assert_eq!(fast.counters(), slow.counters(), "step {}", at);
         prop_assert_eq!(fast.sessions(), slow.sessions(), "step {}", at);
@@ -340,11 +388,32 @@ fn the_short_way_is_taken_at_all() {
     let mut memory = support::memory();
     let mut rig = Rig::new(Forwarding::FullNat, true, &mut memory);
     let flows = establish(&mut rig);
+    // Three IPv4 and three IPv6 flows that are plain.
+    let flow = |n: u32| &flows[(n % 3 + n / 3 % 2 * u32::from(FLOWS)) as usize];
     let burst: Vec<MemBuf> =
-        (0..60).map(|n| packet(&rig, &flows[n as usize % 3], true, Kind::Data, n)).collect();
-    let sent = rig.feed(CLIENTS, &burst, true);
+        (0..60).map(|n| packet(&rig, CLIENTS, flow(n), true, Kind::Data, n)).collect();
+    let sent = rig.burst(CLIENTS, &burst);
     assert_eq!((sent.len(), rig.director.short_way()), (60, 60));
     for (_, frame, _) in &sent {
         oracle::checksums_ok(frame).unwrap();
     }
+}
+
+#[test]
+fn full_bursts_stay_under_way_and_the_first_that_is_not_full_takes_them_along() {
+    let mut memory = support::memory();
+    let mut rig = Rig::new(Forwarding::FullNat, true, &mut memory);
+    let flows = establish(&mut rig);
+    let mut n = 0;
+    let mut burst = |rig: &mut Rig<'_>, size: usize| {
+        let packets: Vec<MemBuf> = (0..size)
+            .map(|_| {
+                n += 1;
+                packet(rig, CLIENTS, &flows[0], true, Kind::Data, n)
+            })
+            .collect();
+        (rig.burst(CLIENTS, &packets).len(), rig.out.under_way())
+    };
+    let seen: Vec<_> = [BURST, BURST, BURST, BURST, 3, 0].map(|size| burst(&mut rig, size)).into();
+    assert_eq!(seen, [(0, 64), (0, 128), (64, 128), (64, 128), (131, 0), (0, 0)]);
 }

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`AnyRewrite`] | the edit of a session and direction, whatever the forwarding mode: one of the next three |
 //! | [`rewrite`] | NAT, FullNAT, SNAT: addresses, ports, sequence numbers and time to live |
+//! | [`plain`] | the same for an ordinary TCP segment, in the fewest instructions |
 //! | [`direct`] | DR: time to live |
 //! | [`tunnel`] | TUN: a header in front, IP in IP, GRE or GUE, over either family |
 //! | [`icmp`] | errors translated with what they quote, errors made, echo as a flow |
@@ -89,6 +90,7 @@ pub mod isn;
 pub mod macs;
 pub mod nat64;
 pub mod options;
+pub mod plain;
 pub mod proxy;
 pub mod rewrite;
 pub mod sctp;
@@ -103,6 +105,7 @@ pub use direct::Direct;
 pub use ends::{Deltas, End, Ends};
 pub use error::RewriteError;
 pub use macs::set_macs;
+pub use plain::PlainEdit;
 pub use rewrite::{Rewrite, RewriteV4, RewriteV6};
 pub use seq::{SeqDeltas, SeqShift};
 pub use tunnel::{Sending, Tunnel};

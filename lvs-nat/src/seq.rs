@@ -89,18 +89,15 @@ impl SeqShift {
     /// Edits the numbers and adds the change to `delta`.
     #[inline]
     pub(crate) fn edit(self, fixed: &mut TcpFixed, options: &mut [u8], mut delta: Delta) -> Delta {
-        if self.seq_add != 0 {
-            let old = fixed.seq.get();
-            let new = old.wrapping_add(self.seq_add);
-            fixed.seq.set(new);
-            delta = delta.u32(old, new);
-        }
-        if self.ack_add != 0 && fixed.flags & tcp::ACK != 0 {
-            let old = fixed.ack.get();
-            let new = old.wrapping_add(self.ack_add);
-            fixed.ack.set(new);
-            delta = delta.u32(old, new);
-            if !walk::is_plain(options) {
+        // Zero is added like any other number: it changes no sum.
+        let seq = fixed.seq.get();
+        fixed.seq.set(seq.wrapping_add(self.seq_add));
+        delta = delta.u32(seq, fixed.seq.get());
+        if fixed.flags & tcp::ACK != 0 {
+            let ack = fixed.ack.get();
+            fixed.ack.set(ack.wrapping_add(self.ack_add));
+            delta = delta.u32(ack, fixed.ack.get());
+            if self.ack_add != 0 && !walk::is_plain(options) {
                 delta = shift_sack(options, self.ack_add, delta);
             }
         }

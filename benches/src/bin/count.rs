@@ -104,7 +104,7 @@ fn parts(world: &World<'_, u32>, packets: &mut Packets) -> Result<(), String> {
     let quick: Vec<Headers> = packets
         .bufs
         .iter()
-        .filter_map(|b| QuickTcp::parse(b.data(), 60))
+        .filter_map(|b| QuickTcp::<12>::parse(b.data(), 60))
         .map(|q| q.headers())
         .collect();
     if measured_rewrite_v4(&rewrite(&world.net, flow), packets, &quick) != PACKETS {
@@ -177,7 +177,7 @@ fn measured_headers_parse(packets: &Packets) {
 #[inline(never)]
 fn measured_quick_parse(packets: &Packets) {
     for buf in &packets.bufs {
-        let _ = black_box(QuickTcp::parse(buf.data(), buf.total_len()));
+        let _ = black_box(QuickTcp::<12>::parse(buf.data(), buf.total_len()));
     }
 }
 

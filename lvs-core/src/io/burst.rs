@@ -36,6 +36,7 @@ impl<B> Burst<B> {
 
     /// How many more fit.
     #[must_use]
+    #[inline(always)]
     pub const fn room(&self) -> usize {
         BURST.saturating_sub(self.len)
     }
@@ -44,6 +45,7 @@ impl<B> Burst<B> {
     ///
     /// # Errors
     /// Gives the packet back when the burst is full.
+    #[inline(always)]
     pub fn push(&mut self, packet: B) -> Result<(), B> {
         let Some(place) = self.buf.get_mut(self.len) else { return Err(packet) };
         place.write(packet);
@@ -67,6 +69,7 @@ impl<B> Burst<B> {
     }
 
     /// Empties the burst in order. Packets not yet visited are dropped if `f` unwinds.
+    #[inline(always)]
     pub fn drain_with(&mut self, mut f: impl FnMut(B)) {
         struct Rest<'a, B> {
             burst: &'a mut Burst<B>,
@@ -91,6 +94,29 @@ impl<B> Burst<B> {
             // this loop nor `Rest::drop` touches it again.
             f(unsafe { place.assume_init_read() });
         }
+    }
+
+    /// Moves all packets of another burst behind those of this one, in order; what does not fit stays there.
+    pub fn append(&mut self, other: &mut Self) {
+        if other.len > self.room() {
+            let mut rest = Self::new();
+            core::mem::swap(&mut rest, other);
+            rest.drain_with(|packet| {
+                if let Err(packet) = self.push(packet) {
+                    // `other` is empty and has as many places as `rest` had packets.
+                    let _ = other.push(packet);
+                }
+            });
+            return;
+        }
+        let count = core::mem::take(&mut other.len);
+        // SAFETY: `self.len + count <= BURST`, so the target lies inside `self.buf`; the first `count`
+        // entries of `other` were initialised, and `other.len` is zero by now, so only one owner is left.
+        unsafe {
+            let to = self.buf.as_mut_ptr().add(self.len);
+            core::ptr::copy_nonoverlapping(other.buf.as_ptr(), to, count);
+        }
+        self.len += count;
     }
 
     /// Driver side: the uninitialised tail, to be filled from its front and claimed with
@@ -130,6 +156,7 @@ impl<B> Default for Burst<B> {
 
 impl<B> Deref for Burst<B> {
     type Target = [B];
+    #[inline(always)]
     fn deref(&self) -> &[B] {
         // SAFETY: entries `0..len` are initialised and `MaybeUninit<B>` has the layout of `B`; the
         // slice borrows `self`.
@@ -138,6 +165,7 @@ impl<B> Deref for Burst<B> {
 }
 
 impl<B> DerefMut for Burst<B> {
+    #[inline(always)]
     fn deref_mut(&mut self) -> &mut [B] {
         // SAFETY: as in `deref`; `&mut self` makes the borrow exclusive.
         unsafe { core::slice::from_raw_parts_mut(self.buf.as_mut_ptr().cast(), self.len) }
@@ -160,6 +188,7 @@ impl<B: core::fmt::Debug> core::fmt::Debug for Burst<B> {
 mod tests {
     use super::*;
     use std::rc::Rc;
+    use std::vec::Vec;
 
     #[test]
     fn every_packet_is_dropped_exactly_once() {
@@ -195,6 +224,26 @@ mod tests {
         }));
         assert!(outcome.is_err());
         assert_eq!((burst.len(), Rc::strong_count(&token)), (0, 1));
+    }
+
+    #[test]
+    fn append_moves_what_fits_and_leaves_the_rest_in_order() {
+        let token = Rc::new(());
+        let make = |numbers: core::ops::Range<usize>| {
+            let mut burst = Burst::new();
+            for number in numbers {
+                assert!(burst.push((number, Rc::clone(&token))).is_ok());
+            }
+            burst
+        };
+        for (have, more) in [(0, 0), (0, BURST), (3, 5), (60, 4), (60, 5), (BURST, 7)] {
+            let (mut a, mut b) = (make(0..have), make(have..have + more));
+            a.append(&mut b);
+            let numbers: Vec<usize> = a.iter().chain(b.iter()).map(|(number, _)| *number).collect();
+            assert_eq!(numbers, (0..have + more).collect::<Vec<_>>());
+            assert_eq!(a.len(), BURST.min(have + more));
+        }
+        assert_eq!(Rc::strong_count(&token), 1);
     }
 
     #[test]

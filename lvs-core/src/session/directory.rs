@@ -52,19 +52,106 @@ const fn tag_of(hash: u64) -> u16 {
     hash as u16 | 1
 }
 
-const fn entry_of(slot: u32, direction: Direction) -> u32 {
-    match direction {
-        Direction::Inbound => slot,
-        Direction::Return => slot | RETURN_BIT,
+/// Where a key leads: a slot, and whether it is the key of the inbound or of the return packets; or
+/// nowhere. Only a hint, and only until the store changes: each use compares the key again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hint(u32);
+
+impl Default for Hint {
+    fn default() -> Self {
+        Self::NOWHERE
     }
 }
 
-const fn split(entry: u32) -> (u32, Direction) {
-    if entry & RETURN_BIT == 0 {
-        (entry, Direction::Inbound)
-    } else {
-        (entry & !RETURN_BIT, Direction::Return)
+impl Hint {
+    /// The key is not in the directory.
+    pub const NOWHERE: Self = Self(u32::MAX);
+
+    pub(super) const fn new(slot: u32, direction: Direction) -> Self {
+        match direction {
+            Direction::Inbound => Self(slot),
+            Direction::Return => Self(slot | RETURN_BIT),
+        }
     }
+
+    /// Whether it leads nowhere.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_nowhere(self) -> bool {
+        self.0 == u32::MAX
+    }
+
+    /// The slot; of a hint to nowhere one that does not exist.
+    #[inline(always)]
+    pub(super) const fn slot(self) -> u32 {
+        self.0 & !RETURN_BIT
+    }
+
+    /// 0 for inbound, 1 for return packets.
+    #[must_use]
+    #[inline(always)]
+    pub const fn side(self) -> usize {
+        (self.0 >> 31) as usize
+    }
+
+    pub(super) const fn split(self) -> Option<(u32, Direction)> {
+        if self.is_nowhere() {
+            return None;
+        }
+        let direction = if self.side() == 0 { Direction::Inbound } else { Direction::Return };
+        Some((self.slot(), direction))
+    }
+
+    /// One bit out of 64 that stands for the session: packets of the same session have the same one. Of a
+    /// hint to nowhere it is the last one.
+    #[must_use]
+    #[inline(always)]
+    pub const fn filter_bit(self) -> u64 {
+        1 << (self.0 & 63)
+    }
+}
+
+/// The lowest bit of each 16-bit lane.
+const LANES: u64 = 0x0001_0001_0001_0001;
+
+/// Places in a bucket, as bits: place `4 group + lane` is bit `16 lane + group`.
+#[derive(Clone, Copy)]
+struct Places(u64);
+
+impl Places {
+    /// The places whose tag is this one. A place behind one that is, in the same group, may be there although
+    /// it is not; the first one always is.
+    #[inline(always)]
+    const fn of(bucket: &Bucket, tag: u16) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j] = bucket.tag;
+        let wanted = (tag as u64).wrapping_mul(LANES);
+        // The lanes that a group does not have hold 0, which no key has as its tag.
+        let first = equal(lanes(a, b, c, d) ^ wanted);
+        let second = equal(lanes(e, f, g, h) ^ wanted);
+        let third = equal(lanes(i, j, 0, 0) ^ wanted);
+        Self(first >> 15 | second >> 14 | third >> 13)
+    }
+
+    #[inline(always)]
+    const fn first(self) -> Option<usize> {
+        let bit = self.0.trailing_zeros() as usize;
+        if self.0 == 0 { None } else { Some((bit & 3) * 4 + (bit >> 4)) }
+    }
+
+    const fn without_first(self) -> Self {
+        Self(self.0 & self.0.wrapping_sub(1))
+    }
+}
+
+#[inline(always)]
+const fn lanes(a: u16, b: u16, c: u16, d: u16) -> u64 {
+    (a as u64) | (b as u64) << 16 | (c as u64) << 32 | (d as u64) << 48
+}
+
+/// The highest bit of each lane that is zero, and perhaps of lanes above one that is.
+#[inline(always)]
+const fn equal(difference: u64) -> u64 {
+    difference.wrapping_sub(LANES) & !difference & (LANES << 15)
 }
 
 impl<'m> Directory<'m> {
@@ -74,6 +161,7 @@ impl<'m> Directory<'m> {
         Self { buckets }
     }
 
+    #[inline(always)]
     fn home(&self, hash: u64) -> usize {
         let homes = self.buckets.len().saturating_sub(WALK - 1) as u64;
         // High bits times the number of homes: any count, no division.
@@ -81,6 +169,7 @@ impl<'m> Directory<'m> {
     }
 
     /// Begins to fetch the home bucket of a key.
+    #[inline(always)]
     pub(super) fn prefetch(&self, hash: u64) {
         if let Some(bucket) = self.buckets.get(self.home(hash)) {
             prefetch(bucket);
@@ -88,31 +177,44 @@ impl<'m> Directory<'m> {
     }
 
     /// The first slot on the walk whose tag matches. Nearly always the right one; the caller compares.
-    pub(super) fn guess(&self, hash: u64) -> Option<(u32, Direction)> {
+    #[inline(always)]
+    pub(super) fn guess(&self, hash: u64) -> Hint {
+        let Some(bucket) = self.buckets.get(self.home(hash)) else { return Hint::NOWHERE };
+        match Places::of(bucket, tag_of(hash)).first().and_then(|at| bucket.entry.get(at)) {
+            Some(entry) => Hint(*entry),
+            None if bucket.passed == 0 => Hint::NOWHERE,
+            None => self.guess_beyond(hash),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn guess_beyond(&self, hash: u64) -> Hint {
         self.find(hash, |_, _| true)
     }
 
     /// The first slot on the walk whose tag matches and whose session `is_it`.
-    pub(super) fn find(
-        &self,
-        hash: u64,
-        mut is_it: impl FnMut(u32, Direction) -> bool,
-    ) -> Option<(u32, Direction)> {
+    pub(super) fn find(&self, hash: u64, mut is_it: impl FnMut(u32, Direction) -> bool) -> Hint {
         let tag = tag_of(hash);
-        for bucket in self.buckets.get(self.home(hash)..)?.iter().take(WALK) {
-            for (have, entry) in bucket.tag.iter().zip(&bucket.entry) {
-                if *have == tag {
-                    let (slot, direction) = split(*entry);
-                    if is_it(slot, direction) {
-                        return Some((slot, direction));
-                    }
+        for bucket in self.buckets.get(self.home(hash)..).unwrap_or_default().iter().take(WALK) {
+            let mut places = Places::of(bucket, tag);
+            while let Some(at) = places.first() {
+                places = places.without_first();
+                let (Some(have), Some(entry)) = (bucket.tag.get(at), bucket.entry.get(at)) else {
+                    continue;
+                };
+                if *have == tag
+                    && let Some((slot, direction)) = Hint(*entry).split()
+                    && is_it(slot, direction)
+                {
+                    return Hint(*entry);
                 }
             }
             if bucket.passed == 0 {
-                return None;
+                break;
             }
         }
-        None
+        Hint::NOWHERE
     }
 
     /// Adds an entry. The caller has made sure that the key is not there yet.
@@ -134,7 +236,7 @@ impl<'m> Directory<'m> {
             for (tag, entry) in bucket.tag.iter_mut().zip(&mut bucket.entry) {
                 if *tag == 0 {
                     *tag = tag_of(hash);
-                    *entry = entry_of(slot, direction);
+                    *entry = Hint::new(slot, direction).0;
                     return Ok(());
                 }
             }
@@ -144,7 +246,7 @@ impl<'m> Directory<'m> {
 
     /// Removes an entry; `false` when it is not there.
     pub(super) fn remove(&mut self, hash: u64, slot: u32, direction: Direction) -> bool {
-        let (tag, wanted) = (tag_of(hash), entry_of(slot, direction));
+        let (tag, wanted) = (tag_of(hash), Hint::new(slot, direction).0);
         let home = self.home(hash);
         let Some(walk) = self.buckets.get_mut(home..) else { return false };
         let holds = |bucket: &Bucket| {
@@ -192,7 +294,7 @@ mod tests {
             random = mix(random.wrapping_add(u64::from(step)));
             let key = random % 1500;
             let found = directory.find(mix(key), |slot, _| model.get(&key) == Some(&slot));
-            assert_eq!(found.map(|f| f.0), model.get(&key).copied());
+            assert_eq!(found.split().map(|f| f.0), model.get(&key).copied());
             if let Some(slot) = model.remove(&key) {
                 assert!(directory.remove(mix(key), slot, Direction::Inbound));
                 assert!(!directory.remove(mix(key), slot, Direction::Inbound));
@@ -219,12 +321,12 @@ mod tests {
         assert_eq!(inserted.last(), Some(&false));
         for slot in (0..room).rev() {
             assert_eq!(
-                directory.find(7, |s, _| s == slot),
+                directory.find(7, |s, _| s == slot).split(),
                 Some((slot, Direction::Return)),
                 "slot {slot}"
             );
             assert!(directory.remove(7, slot, Direction::Return));
         }
-        assert_eq!(directory.find(7, |_, _| true), None);
+        assert_eq!(directory.find(7, |_, _| true), Hint::NOWHERE);
     }
 }

@@ -55,7 +55,7 @@ impl<L: Line> Table<'_, L> {
         classes: &[TimeoutTicks],
     ) -> Option<TcpState> {
         let slot = self.resolve(id)?;
-        let tail = self.line_mut(slot)?.tail_mut();
+        let tail = self.lines.get_mut(slot as usize)?.tail_mut();
         if tail.has(flag::RESET_OWED) {
             return None;
         }

@@ -4,9 +4,10 @@
 //! session; the cold record holds what open, close, expiry, synchronisation and unusual segments need.
 //! Sizes and offsets are pinned at the end of this file.
 
+use super::tcp::TcpState;
 use crate::flow::{Direction, L4Proto, TupleV4, TupleV6, WireTuple};
-use crate::siphash::SipHash13;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use crate::key::{Key, KeyV4, KeyV6, TableKey, of_side, side};
+use core::net::IpAddr;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Bits of [`Tail::flags`].
@@ -33,27 +34,29 @@ pub(super) struct Tail {
     pub(super) l4_delta: u16,
     /// The same of the IPv4 header checksum.
     pub(super) ip_delta: u16,
-    /// Added to inbound sequence numbers, taken from return acknowledgements.
-    pub(super) seq_delta: u32,
-    /// Added to return sequence numbers, taken from inbound acknowledgements.
-    pub(super) ack_delta: u32,
+    /// By direction of the packet: added to its sequence number, and taken from the acknowledgement numbers
+    /// of the other direction.
+    pub(super) seq_deltas: [u32; 2],
     /// Tick of the newest packet.
     pub(super) last_seen: u32,
     /// State in the low 4 bits, protocol in bits 4-5.
     pub(super) state_kind: u8,
     /// Bits of [`flag`].
     pub(super) flags: u8,
-    /// Next hop toward the server.
-    pub(super) hop_in: u16,
-    /// Next hop toward the client.
-    pub(super) hop_out: u16,
+    /// Next hop by direction of the packet: toward the server, toward the client.
+    pub(super) hops: [u16; 2],
     /// Server entry.
     pub(super) server: u16,
-    /// Packets in the high 24 bits, bytes in the low 40.
-    pub(super) carried_in: [u32; 2],
-    /// The same toward the client.
-    pub(super) carried_out: [u32; 2],
+    /// By direction: packets in the high 24 bits, bytes in the low 40.
+    pub(super) carried: [[u32; 2]; 2],
 }
+
+/// State and flags of a session whose ordinary segments take the short way: established TCP, plain, and
+/// answered; and the bits that are looked at. The two spare bits of the state must be zero, too.
+const PLAIN_KIND: u16 =
+    u16::from_le_bytes([TcpState::Established as u8, flag::LIVE | flag::PLAIN | flag::ANSWERED]);
+const PLAIN_MASK: u16 =
+    u16::from_le_bytes([0xff, flag::LIVE | flag::PLAIN | flag::ANSWERED | flag::LISTED]);
 
 impl Tail {
     pub(super) const fn state_number(&self) -> u8 {
@@ -76,16 +79,20 @@ impl Tail {
         self.state_kind = (self.state_kind & 0xf0) | (state & 0x0f);
     }
 
+    /// Whether ordinary segments take the short way.
+    #[inline(always)]
+    pub(super) const fn is_plain_and_established(&self) -> bool {
+        u16::from_le_bytes([self.state_kind, self.flags]) & PLAIN_MASK == PLAIN_KIND
+    }
+
     pub(super) const fn has(&self, bits: u8) -> bool {
         self.flags & bits == bits
     }
 
     /// Counts one packet of `bytes`; returns whether the counter is half full and wants harvesting.
-    pub(super) fn carry(&mut self, direction: Direction, bytes: u32) -> bool {
-        let cell = match direction {
-            Direction::Inbound => &mut self.carried_in,
-            Direction::Return => &mut self.carried_out,
-        };
+    #[inline(always)]
+    pub(super) fn carry(&mut self, side: usize, bytes: u32) -> bool {
+        let Some(cell) = self.carried.get_mut(side) else { return false };
         let sum = join(*cell).wrapping_add((1u64 << 40) | u64::from(bytes));
         *cell = split(sum);
         sum & ((1 << 63) | (1 << 39)) != 0
@@ -105,31 +112,25 @@ const fn split(value: u64) -> [u32; 2] {
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C, align(64))]
 pub(super) struct LineV4 {
-    pub(super) client: u32,
-    pub(super) virt: u32,
-    pub(super) client_port: u16,
-    pub(super) virt_port: u16,
-    pub(super) local: u32,
-    pub(super) server: u32,
-    pub(super) local_port: u16,
-    pub(super) server_port: u16,
+    /// The keys of inbound and return packets, as on the wire.
+    pub(super) keys: [[u8; 12]; 2],
     pub(super) tail: Tail,
 }
 
 /// An IPv6 session, an aligned pair of cache lines.
-#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C, align(128))]
 pub(super) struct LineV6 {
-    pub(super) client: [u32; 4],
-    pub(super) virt: [u32; 4],
-    pub(super) local: [u32; 4],
-    pub(super) server: [u32; 4],
-    pub(super) client_port: u16,
-    pub(super) virt_port: u16,
-    pub(super) local_port: u16,
-    pub(super) server_port: u16,
+    /// The keys of inbound and return packets, as on the wire.
+    pub(super) keys: [[u8; 36]; 2],
     pub(super) tail: Tail,
     pub(super) spare: [u32; 4],
+}
+
+impl Default for LineV6 {
+    fn default() -> Self {
+        Self { keys: [[0; 36]; 2], tail: Tail::default(), spare: [0; 4] }
+    }
 }
 
 /// What is needed only now and then; same slot number, a slab of its own.
@@ -178,10 +179,10 @@ impl Cold {
         let [bytes_in, bytes_out] = &mut self.bytes;
         let high_in = &mut self.isn_or_packets_in;
         let high_out = &mut self.first_or_packets_out;
-        for (cell, bytes, high) in [
-            (&mut tail.carried_in, bytes_in, high_in),
-            (&mut tail.carried_out, bytes_out, high_out),
-        ] {
+        let [carried_in, carried_out] = &mut tail.carried;
+        for (cell, bytes, high) in
+            [(carried_in, bytes_in, high_in), (carried_out, bytes_out, high_out)]
+        {
             let value = join(*cell);
             let (packets, count) = (value >> 40, value & ((1 << 40) - 1));
             *bytes = split(join(*bytes).wrapping_add(count));
@@ -242,211 +243,88 @@ pub(super) trait Line:
 {
     /// Its tuples.
     type Tuple: Copy;
+    /// Its keys.
+    type Key: TableKey<Tuple = Self::Tuple>;
     /// Whether session handles of this table say `v6`.
     const V6: bool;
     fn tail(&self) -> &Tail;
     fn tail_mut(&mut self) -> &mut Tail;
+    /// The key of packets of one direction.
+    fn key(&self, side: usize) -> Self::Key;
     /// Whether a packet with this tuple belongs here.
-    fn matches(&self, direction: Direction, tuple: &Self::Tuple) -> bool;
+    fn matches(&self, direction: Direction, tuple: &Self::Tuple) -> bool {
+        let (key, proto) = Self::Key::of(tuple);
+        self.is(direction, &key, proto)
+    }
+    /// Whether a packet with this key belongs here.
+    #[inline]
+    fn is(&self, direction: Direction, key: &Self::Key, proto: L4Proto) -> bool {
+        let tail = self.tail();
+        self.key(side(direction)) == *key && tail.has(flag::LIVE) && tail.proto() == proto
+    }
     fn tuple(&self, direction: Direction) -> Self::Tuple;
     fn quad(&self) -> Quad;
     /// Writes the addresses; `false` when one is of the other family.
     fn set_quad(&mut self, quad: &Quad) -> bool;
-    /// Keyed hash of a tuple.
-    fn hash(key: &SipHash13, tuple: &Self::Tuple) -> u64;
 }
 
-impl LineV4 {
-    /// Whether addresses and ports are those of the tuple.
-    #[inline]
-    pub(super) fn same_key(&self, direction: Direction, t: &TupleV4) -> bool {
-        let [src, dst, sport, dport] = match direction {
-            Direction::Inbound => {
-                [self.client, self.virt, self.client_port.into(), self.virt_port.into()]
+/// The four ends from the tuples of both directions.
+fn quad_of(inbound: &WireTuple, reply: &WireTuple) -> Quad {
+    Quad {
+        proto: inbound.proto(),
+        client: (inbound.src(), inbound.sport()),
+        virt: (inbound.dst(), inbound.dport()),
+        local: (reply.dst(), reply.dport()),
+        server: (reply.src(), reply.sport()),
+    }
+}
+
+macro_rules! line {
+    ($line:ident, $key:ty, $tuple:ty, $wire:path, $v6:literal) => {
+        impl Line for $line {
+            type Tuple = $tuple;
+            type Key = $key;
+            const V6: bool = $v6;
+
+            #[inline(always)]
+            fn tail(&self) -> &Tail {
+                &self.tail
             }
-            Direction::Return => {
-                [self.server, self.local, self.server_port.into(), self.local_port.into()]
+
+            #[inline(always)]
+            fn tail_mut(&mut self) -> &mut Tail {
+                &mut self.tail
             }
-        };
-        (src, dst) == (t.src, t.dst) && (sport, dport) == (t.sport.into(), t.dport.into())
-    }
-}
 
-impl Line for LineV4 {
-    type Tuple = TupleV4;
-    const V6: bool = false;
-
-    fn tail(&self) -> &Tail {
-        &self.tail
-    }
-
-    fn tail_mut(&mut self) -> &mut Tail {
-        &mut self.tail
-    }
-
-    fn matches(&self, direction: Direction, t: &TupleV4) -> bool {
-        self.same_key(direction, t) && self.tail.has(flag::LIVE) && self.tail.proto() == t.proto
-    }
-
-    fn tuple(&self, direction: Direction) -> TupleV4 {
-        let proto = self.tail.proto();
-        match direction {
-            Direction::Inbound => TupleV4 {
-                src: self.client,
-                dst: self.virt,
-                sport: self.client_port,
-                dport: self.virt_port,
-                proto,
-            },
-            Direction::Return => TupleV4 {
-                src: self.server,
-                dst: self.local,
-                sport: self.server_port,
-                dport: self.local_port,
-                proto,
-            },
-        }
-    }
-
-    fn quad(&self) -> Quad {
-        let ip = |bits| IpAddr::V4(Ipv4Addr::from_bits(bits));
-        Quad {
-            proto: self.tail.proto(),
-            client: (ip(self.client), self.client_port),
-            virt: (ip(self.virt), self.virt_port),
-            local: (ip(self.local), self.local_port),
-            server: (ip(self.server), self.server_port),
-        }
-    }
-
-    fn set_quad(&mut self, quad: &Quad) -> bool {
-        let (IpAddr::V4(client), IpAddr::V4(virt), IpAddr::V4(local), IpAddr::V4(server)) =
-            (quad.client.0, quad.virt.0, quad.local.0, quad.server.0)
-        else {
-            return false;
-        };
-        self.client = client.to_bits();
-        self.virt = virt.to_bits();
-        self.local = local.to_bits();
-        self.server = server.to_bits();
-        self.client_port = quad.client.1;
-        self.virt_port = quad.virt.1;
-        self.local_port = quad.local.1;
-        self.server_port = quad.server.1;
-        true
-    }
-
-    #[inline]
-    fn hash(key: &SipHash13, t: &TupleV4) -> u64 {
-        let addresses = (u64::from(t.src) << 32) | u64::from(t.dst);
-        key.words(&[addresses, ports(t.sport, t.dport, t.proto)])
-    }
-}
-
-fn ports(sport: u16, dport: u16, proto: L4Proto) -> u64 {
-    (u64::from(sport) << 32) | (u64::from(dport) << 16) | u64::from(proto.number())
-}
-
-const fn halves(bits: u128) -> [u64; 2] {
-    [(bits >> 64) as u64, bits as u64]
-}
-
-const fn quarters(bits: u128) -> [u32; 4] {
-    [(bits >> 96) as u32, (bits >> 64) as u32, (bits >> 32) as u32, bits as u32]
-}
-
-const fn whole(quarters: [u32; 4]) -> u128 {
-    ((quarters[0] as u128) << 96)
-        | ((quarters[1] as u128) << 64)
-        | ((quarters[2] as u128) << 32)
-        | quarters[3] as u128
-}
-
-impl Line for LineV6 {
-    type Tuple = TupleV6;
-    const V6: bool = true;
-
-    fn tail(&self) -> &Tail {
-        &self.tail
-    }
-
-    fn tail_mut(&mut self) -> &mut Tail {
-        &mut self.tail
-    }
-
-    fn matches(&self, direction: Direction, t: &TupleV6) -> bool {
-        let (src, dst) = (quarters(t.src), quarters(t.dst));
-        let same = match direction {
-            Direction::Inbound => {
-                self.client == src
-                    && self.virt == dst
-                    && self.client_port == t.sport
-                    && self.virt_port == t.dport
+            #[inline(always)]
+            fn key(&self, side: usize) -> $key {
+                Key(*of_side(&self.keys, side))
             }
-            Direction::Return => {
-                self.server == src
-                    && self.local == dst
-                    && self.server_port == t.sport
-                    && self.local_port == t.dport
+
+            fn tuple(&self, direction: Direction) -> $tuple {
+                self.key(side(direction)).tuple(self.tail.proto())
             }
-        };
-        same && self.tail.has(flag::LIVE) && self.tail.proto() == t.proto
-    }
 
-    fn tuple(&self, direction: Direction) -> TupleV6 {
-        let proto = self.tail.proto();
-        match direction {
-            Direction::Inbound => TupleV6 {
-                src: whole(self.client),
-                dst: whole(self.virt),
-                sport: self.client_port,
-                dport: self.virt_port,
-                proto,
-            },
-            Direction::Return => TupleV6 {
-                src: whole(self.server),
-                dst: whole(self.local),
-                sport: self.server_port,
-                dport: self.local_port,
-                proto,
-            },
+            fn quad(&self) -> Quad {
+                let [inbound, reply] =
+                    [Direction::Inbound, Direction::Return].map(|to| $wire(self.tuple(to)));
+                quad_of(&inbound, &reply)
+            }
+
+            fn set_quad(&mut self, quad: &Quad) -> bool {
+                let (Some($wire(inbound)), Some($wire(reply))) = (quad.inbound(), quad.reply())
+                else {
+                    return false;
+                };
+                self.keys = [<$key>::from(&inbound).0, <$key>::from(&reply).0];
+                true
+            }
         }
-    }
-
-    fn quad(&self) -> Quad {
-        let ip = |bits| IpAddr::V6(Ipv6Addr::from_bits(whole(bits)));
-        Quad {
-            proto: self.tail.proto(),
-            client: (ip(self.client), self.client_port),
-            virt: (ip(self.virt), self.virt_port),
-            local: (ip(self.local), self.local_port),
-            server: (ip(self.server), self.server_port),
-        }
-    }
-
-    fn set_quad(&mut self, quad: &Quad) -> bool {
-        let (IpAddr::V6(client), IpAddr::V6(virt), IpAddr::V6(local), IpAddr::V6(server)) =
-            (quad.client.0, quad.virt.0, quad.local.0, quad.server.0)
-        else {
-            return false;
-        };
-        self.client = quarters(client.to_bits());
-        self.virt = quarters(virt.to_bits());
-        self.local = quarters(local.to_bits());
-        self.server = quarters(server.to_bits());
-        self.client_port = quad.client.1;
-        self.virt_port = quad.virt.1;
-        self.local_port = quad.local.1;
-        self.server_port = quad.server.1;
-        true
-    }
-
-    #[inline]
-    fn hash(key: &SipHash13, t: &TupleV6) -> u64 {
-        let ([a, b], [c, d]) = (halves(t.src), halves(t.dst));
-        key.words(&[a, b, c, d, ports(t.sport, t.dport, t.proto)])
-    }
+    };
 }
+
+line!(LineV4, KeyV4, TupleV4, WireTuple::V4, false);
+line!(LineV6, KeyV6, TupleV6, WireTuple::V6, true);
 
 const _: () = {
     use core::mem::{align_of, offset_of, size_of};
@@ -454,7 +332,7 @@ const _: () = {
     assert!(size_of::<LineV4>() == 64 && align_of::<LineV4>() == 64);
     assert!(offset_of!(LineV4, tail) == 24);
     assert!(size_of::<LineV6>() == 128 && align_of::<LineV6>() == 128);
-    assert!(offset_of!(LineV6, client_port) == 64 && offset_of!(LineV6, tail) == 72);
+    assert!(offset_of!(LineV6, tail) == 72);
     assert!(size_of::<Cold>() == 64 && align_of::<Cold>() == 64);
     assert!(offset_of!(Cold, bytes) == 48);
 };

@@ -35,7 +35,8 @@ mod table;
 pub mod tcp;
 mod types;
 
-pub use fast::{Pending, PlainV4};
+pub use directory::Hint;
+pub use fast::Plain;
 #[cfg(feature = "alloc")]
 pub use heap::HeapMemory;
 pub use layout::Quad;
@@ -44,7 +45,6 @@ pub use types::*;
 
 use crate::flow::WireTuple;
 use crate::id::SessionId;
-use crate::io::BURST;
 use crate::plan::{PortPlan, Whole};
 use crate::time::{Tick, Time};
 use crate::timeouts::TimeoutTicks;
@@ -122,24 +122,6 @@ impl<'m, P: PortPlan> SessionStore<'m, P> {
         let used = self.classes.get(..self.used_classes).unwrap_or_default();
         self.v4.set_classes(before, used);
         self.v6.set_classes(before, used);
-    }
-
-    /// Looks up a burst: one answer per probe, in order. Probes beyond `found.len()` are not looked at.
-    pub fn lookup(&self, probes: &[Probe], found: &mut [Option<Candidate>]) {
-        for (probes, found) in probes.chunks(BURST).zip(found.chunks_mut(BURST)) {
-            let mut pending = [Pending::default(); BURST];
-            for (probe, place) in probes.iter().zip(&mut pending) {
-                *place = self.begin(probe);
-            }
-            for place in &mut pending {
-                self.advance(place);
-            }
-            for ((probe, pending), place) in probes.iter().zip(&pending).zip(found) {
-                // A guess that is not the right one, rare as it is, takes the slow way.
-                let right = pending.guess().filter(|guess| self.is_at(*guess, &probe.tuple));
-                *place = right.or_else(|| pending.guess().and_then(|_| self.lookup_one(probe)));
-            }
-        }
     }
 
     /// Whether a candidate is the session of this tuple.

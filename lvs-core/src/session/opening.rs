@@ -99,10 +99,10 @@ impl<L: Line> Table<'_, L> {
         if self.find(&inbound).is_some() || (two_keys && self.find(&reply).is_some()) {
             return Err(OpenError::Taken);
         }
-        let hash = L::hash(&self.hash, &inbound);
+        let hash = self.hash_of(&inbound);
         self.directory.insert(hash, slot, Direction::Inbound).map_err(|_| OpenError::Full)?;
         if two_keys {
-            let second = L::hash(&self.hash, &reply);
+            let second = self.hash_of(&reply);
             if self.directory.insert(second, slot, Direction::Return).is_err() {
                 self.directory.remove(hash, slot, Direction::Inbound);
                 return Err(OpenError::Full);
@@ -115,9 +115,10 @@ impl<L: Line> Table<'_, L> {
     pub(super) fn close(&mut self, slot: u32) -> Option<Session> {
         self.harvest(slot);
         let session = self.session(slot)?;
+        let line = self.lines.get(slot as usize)?;
+        let inbound = self.hash_of(&line.tuple(Direction::Inbound));
+        let reply = self.hash_of(&line.tuple(Direction::Return));
         let line = self.lines.get_mut(slot as usize)?;
-        let inbound = L::hash(&self.hash, &line.tuple(Direction::Inbound));
-        let reply = L::hash(&self.hash, &line.tuple(Direction::Return));
         let tail = line.tail_mut();
         let flags = core::mem::take(&mut tail.flags);
         let id = ListId { class: session.class.0, kind: Self::kind_of(tail) };
@@ -149,8 +150,7 @@ fn line_of<L: Line>(now: Tick, open: &Open<'_>, quad: &Quad) -> Option<L> {
     tail.flags = flag::LIVE
         | if open.plain { flag::PLAIN } else { 0 }
         | if matches!(open.place, Place::General) { flag::TWO_KEYS } else { 0 };
-    tail.hop_in = open.hop_in.0;
-    tail.hop_out = open.hop_out.0;
+    tail.hops = [open.hop_in.0, open.hop_out.0];
     tail.server = open.server.0;
     Some(line)
 }
@@ -158,6 +158,5 @@ fn line_of<L: Line>(now: Tick, open: &Open<'_>, quad: &Quad) -> Option<L> {
 const fn set_translation(tail: &mut Tail, translation: Translation) {
     tail.l4_delta = translation.l4_delta;
     tail.ip_delta = translation.ip_delta;
-    tail.seq_delta = translation.seq_delta;
-    tail.ack_delta = translation.ack_delta;
+    tail.seq_deltas = [translation.seq_delta, translation.ack_delta];
 }

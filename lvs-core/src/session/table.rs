@@ -1,7 +1,7 @@
 //! The sessions of one address family over memory that the caller lends: how the memory is divided, and
 //! what packets and listings ask. Opening and closing are in `opening`, time-outs in `expiry`. The public face is [`super::SessionStore`].
 
-use super::directory::{Bucket, Directory, buckets_for};
+use super::directory::{Bucket, Directory, Hint, buckets_for};
 use super::expiry::SHORT;
 use super::free::{FreeSlots, Group, RingState};
 use super::layout::{Cold, Line, Tail, bytes, flag, packets};
@@ -9,8 +9,9 @@ use super::lists::Lists;
 use super::tcp::{self, TcpState};
 use super::{Candidate, Detail, Flow, Segment, Session, TableConfig, Translation};
 use crate::counters::Traffic;
-use crate::flow::Direction;
+use crate::flow::{Direction, L4Proto};
 use crate::id::{HopId, ServerId, SessionId, TimeoutClass};
+use crate::key::{TableKey, of_side, side};
 use crate::prefetch::prefetch;
 use crate::siphash::SipHash13;
 use crate::time::Tick;
@@ -150,10 +151,8 @@ impl<'m, L: Line> Table<'m, L> {
 
     /// Where a packet with this tuple belongs, from the directory.
     pub(super) fn find(&self, tuple: &L::Tuple) -> Option<Candidate> {
-        let hash = L::hash(&self.hash, tuple);
-        let (slot, direction) = self.directory.find(hash, |slot, direction| {
-            self.lines.get(slot as usize).is_some_and(|line| line.matches(direction, tuple))
-        })?;
+        let (key, proto) = L::Key::of(tuple);
+        let (slot, direction) = self.find_key(&key, proto).split()?;
         Some(Candidate { v6: L::V6, slot, direction })
     }
 
@@ -163,36 +162,36 @@ impl<'m, L: Line> Table<'m, L> {
         line.is_some_and(|line| line.matches(candidate.direction, tuple))
     }
 
-    /// The hash of a tuple; its bucket is on its way.
-    pub(super) fn begin(&self, tuple: &L::Tuple) -> u64 {
-        let hash = L::hash(&self.hash, tuple);
-        self.directory.prefetch(hash);
-        hash
+    pub(super) fn hash_of(&self, tuple: &L::Tuple) -> u64 {
+        let (key, proto) = L::Key::of(tuple);
+        key.hash(&self.hash, proto)
     }
 
-    /// Where a key with this hash probably is; its line is on its way.
-    pub(super) fn guess(&self, hash: u64) -> Option<Candidate> {
-        let (slot, direction) = self.directory.guess(hash)?;
-        self.prefetch(slot);
-        Some(Candidate { v6: L::V6, slot, direction })
+    /// Where a packet with this key belongs, from the directory.
+    pub(super) fn find_key(&self, key: &L::Key, proto: L4Proto) -> Hint {
+        self.directory.find(key.hash(&self.hash, proto), |slot, direction| {
+            self.lines.get(slot as usize).is_some_and(|line| line.is(direction, key, proto))
+        })
     }
 
-    /// The slot that the port plan names; its line is on its way.
-    pub(super) fn begin_direct(&self, local: u16, within: u32) -> Option<Candidate> {
-        let slot = self.free.base(Group::Local(local)).checked_add(within)?;
-        self.prefetch(slot);
-        Some(Candidate { v6: L::V6, slot, direction: Direction::Return })
+    /// The slot that the port plan names.
+    pub(super) fn slot_on(&self, local: u16, within: u32) -> Option<u32> {
+        self.free.base(Group::Local(local)).checked_add(within)
     }
 
+    #[inline(always)]
     pub(super) fn prefetch(&self, slot: u32) {
         if let Some(line) = self.lines.get(slot as usize) {
             prefetch(line);
+            if L::V6 {
+                prefetch(&line.tail().hops);
+            }
         }
     }
 
     /// Where a reply belongs, from the port plan.
     pub(super) fn direct(&self, local: u16, within: u32, tuple: &L::Tuple) -> Option<Candidate> {
-        let slot = self.free.base(Group::Local(local)).checked_add(within)?;
+        let slot = self.slot_on(local, within)?;
         let line = self.lines.get(slot as usize)?;
         line.matches(Direction::Return, tuple).then_some(Candidate {
             v6: L::V6,
@@ -222,7 +221,7 @@ impl<'m, L: Line> Table<'m, L> {
             None => before,
         };
         tail.last_seen = now.0;
-        let harvest = tail.carry(candidate.direction, segment.bytes);
+        let harvest = tail.carry(side(candidate.direction), segment.bytes);
         let settle = tail.has(flag::LISTED) || before != after;
         let first_answer = candidate.direction == Direction::Return && !tail.has(flag::ANSWERED);
         if first_answer {
@@ -269,19 +268,8 @@ impl<'m, L: Line> Table<'m, L> {
             first_answer: candidate.direction == Direction::Return && !tail.has(flag::ANSWERED),
             translation: translation_of(tail),
             server: ServerId(tail.server),
-            hop: HopId(match candidate.direction {
-                Direction::Inbound => tail.hop_in,
-                Direction::Return => tail.hop_out,
-            }),
+            hop: HopId(*of_side(&tail.hops, side(candidate.direction))),
         })
-    }
-
-    pub(super) fn line(&self, slot: u32) -> Option<&L> {
-        self.lines.get(slot as usize)
-    }
-
-    pub(super) fn line_mut(&mut self, slot: u32) -> Option<&mut L> {
-        self.lines.get_mut(slot as usize)
     }
 
     pub(super) fn harvest(&mut self, slot: u32) {
@@ -310,14 +298,14 @@ impl<'m, L: Line> Table<'m, L> {
             plain,
             answered: tail.has(flag::ANSWERED),
             server: ServerId(tail.server),
-            hop_in: HopId(tail.hop_in),
-            hop_out: HopId(tail.hop_out),
+            hop_in: HopId(tail.hops[0]),
+            hop_out: HopId(tail.hops[1]),
             class: TimeoutClass(cold.class),
             translation: translation_of(tail),
             opened: Tick(cold.opened),
             last_seen: Tick(tail.last_seen),
-            inbound: traffic(tail.carried_in, cold.isn_or_packets_in, bytes_in),
-            outbound: traffic(tail.carried_out, cold.first_or_packets_out, bytes_out),
+            inbound: traffic(tail.carried[0], cold.isn_or_packets_in, bytes_in),
+            outbound: traffic(tail.carried[1], cold.first_or_packets_out, bytes_out),
             has_local_port: !tail.has(flag::TWO_KEYS),
             template: cold.template.checked_sub(1),
             reset_owed: tail.has(flag::RESET_OWED),
@@ -336,9 +324,9 @@ impl<'m, L: Line> Table<'m, L> {
             server_seq_end: cold.server_seq_end,
             server_ack: cold.server_ack,
             client_mss: cold.client_mss,
-            seq_delta: tail.seq_delta,
-            hop_in: HopId(tail.hop_in),
-            hop_out: HopId(tail.hop_out),
+            seq_delta: tail.seq_deltas[0],
+            hop_in: HopId(tail.hops[0]),
+            hop_out: HopId(tail.hops[1]),
         })
     }
 
@@ -353,9 +341,8 @@ impl<'m, L: Line> Table<'m, L> {
         };
         let tail = line.tail_mut();
         let was_plain = tail.has(flag::PLAIN);
-        tail.seq_delta = detail.seq_delta;
-        tail.hop_in = detail.hop_in.0;
-        tail.hop_out = detail.hop_out.0;
+        tail.seq_deltas[0] = detail.seq_delta;
+        tail.hops = [detail.hop_in.0, detail.hop_out.0];
         cold.pending = detail.pending;
         cold.server_seq_end = detail.server_seq_end;
         cold.server_ack = detail.server_ack;
@@ -393,7 +380,7 @@ const fn translation_of(tail: &Tail) -> Translation {
     Translation {
         l4_delta: tail.l4_delta,
         ip_delta: tail.ip_delta,
-        seq_delta: tail.seq_delta,
-        ack_delta: tail.ack_delta,
+        seq_delta: tail.seq_deltas[0],
+        ack_delta: tail.seq_deltas[1],
     }
 }

@@ -94,14 +94,6 @@ pub struct Candidate {
     pub direction: Direction,
 }
 
-impl Candidate {
-    /// One bit out of 64 that stands for the session: packets of the same session have the same one.
-    #[must_use]
-    pub const fn filter_bit(&self) -> u64 {
-        1 << (self.slot & 63)
-    }
-}
-
 /// What a packet tells its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {

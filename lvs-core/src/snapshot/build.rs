@@ -5,6 +5,7 @@ use crate::addr::{Family, Prefix, RealAddr};
 use crate::id::{LocalId, PoolId, ServerId, ServiceId, TimeoutClass};
 use crate::io::PortId;
 use crate::map::FixedMap;
+use crate::near::NearMap;
 use crate::service::{Forwarding, RealServer, ServerState, ServiceKey, VirtualService};
 use crate::session::{LocalSource, MAX_CLASSES};
 use crate::timeouts::Timeouts;
@@ -41,12 +42,19 @@ impl SnapshotSpec {
         let by_key: Vec<_> = by_key.into_iter().collect();
         let roles: Vec<_> =
             self.roles(locals_v4.iter().chain(&locals_v6), &others).into_iter().collect();
+        let local = |(ip, role): &(IpAddr, Role)| Some((*ip, role.local?.0));
+        let v4 = |(ip, id)| if let IpAddr::V4(v4) = ip { Some((v4.to_bits(), id)) } else { None };
+        let v6 = |(ip, id)| if let IpAddr::V6(v6) = ip { Some((v6.to_bits(), id)) } else { None };
+        let near_v4: Vec<_> = roles.iter().filter_map(local).filter_map(v4).collect();
+        let near_v6: Vec<_> = roles.iter().filter_map(local).filter_map(v6).collect();
         Ok(Snapshot {
             generation: previous.map_or(1, |old| old.generation.wrapping_add(1)),
             services: numbering.services.into(),
             servers: numbering.servers.into(),
             by_key: FixedMap::new(&by_key),
             roles: FixedMap::new(&roles),
+            near_v4: NearMap::new(&near_v4),
+            near_v6: NearMap::new(&near_v6),
             locals_v4: locals_v4.into(),
             locals_v6: locals_v6.into(),
             pools,

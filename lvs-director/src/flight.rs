@@ -1,0 +1,159 @@
+//! Bursts on their way: read already, their memory being fetched, not yet carried out.
+//!
+//! ```text
+//!   call k     look at burst k      ask for the lines of burst k-1      carry out burst k-2
+//! ```
+//!
+//! While one burst is worked on, the buckets and session lines of the next two travel from memory. Only
+//! full bursts wait, because only they say that more is queued; whatever follows a burst that is not full
+//! would have to wait for traffic, so such a burst takes everything before it along to the end.
+
+use crate::short::LONG_WAY;
+use alloc::boxed::Box;
+use lvs_core::io::{BURST, Burst, PortId};
+use lvs_core::key::{KeyV4, KeyV6};
+use lvs_core::session::Hint;
+
+/// Most bursts that are under way at once.
+pub const DEPTH: usize = 3;
+
+/// What the first look at a packet found out.
+pub(crate) mod kind {
+    /// Nothing to do with what the short way reads; takes the long way and holds nobody up.
+    pub(crate) const APART: u8 = 0;
+    /// Not understood at a glance: everything behind it takes the long way.
+    pub(crate) const UNCLEAR: u8 = 0x01;
+    /// TCP whose key has been read.
+    pub(crate) const KEYED: u8 = 0x02;
+    /// IPv6.
+    pub(crate) const V6: u8 = 0x04;
+    /// A segment that may take the short way if its session is plain.
+    pub(crate) const ORDINARY: u8 = 0x08;
+    /// Its L4 checksum is partial.
+    pub(crate) const PARTIAL: u8 = 0x10;
+    /// Ethernet padding follows the IP packet.
+    pub(crate) const PADDED: u8 = 0x20;
+}
+
+/// Keys that wait for the directory: hashes, and the packets they belong to.
+pub(crate) struct Asked {
+    pub(crate) count: usize,
+    pub(crate) packet: [u8; BURST],
+    pub(crate) hash: [u64; BURST],
+}
+
+impl Asked {
+    const NONE: Self = Self { count: 0, packet: [0; BURST], hash: [0; BURST] };
+}
+
+/// One burst under way.
+pub(crate) struct Stage<B> {
+    pub(crate) burst: Burst<B>,
+    pub(crate) port: PortId,
+    pub(crate) kinds: [u8; BURST],
+    pub(crate) hints: [Hint; BURST],
+    /// The port that a packet leaves by, once it has been edited.
+    pub(crate) fates: [u8; BURST],
+    pub(crate) v4: Asked,
+    pub(crate) v6: Asked,
+    /// The hashes have become hints.
+    pub(crate) advanced: bool,
+    /// The director's epoch at the first look.
+    pub(crate) epoch: u64,
+    /// Sessions it had opened by then.
+    pub(crate) opened: u64,
+}
+
+impl<B> Stage<B> {
+    fn new() -> Box<Self> {
+        Box::new(Self {
+            burst: Burst::new(),
+            port: PortId(0),
+            kinds: [0; BURST],
+            hints: [Hint::NOWHERE; BURST],
+            fates: [0; BURST],
+            v4: Asked::NONE,
+            v6: Asked::NONE,
+            advanced: false,
+            epoch: 0,
+            opened: 0,
+        })
+    }
+}
+
+impl<B> Stage<B> {
+    /// Whether all packets, which have been edited, leave by the same port.
+    pub(crate) fn is_for_one_port(&self) -> bool {
+        let fates = self.fates.get(..self.burst.len()).unwrap_or_default();
+        let first = fates.first().copied().unwrap_or(LONG_WAY);
+        first != LONG_WAY && fates.iter().fold(0, |other, fate| other | (*fate ^ first)) == 0
+    }
+}
+
+/// Room for the keys of one burst while they are hashed.
+pub(crate) struct Keys {
+    pub(crate) v4: [KeyV4; BURST],
+    pub(crate) v6: [KeyV6; BURST],
+}
+
+/// The bursts under way, oldest first, and the places of those that are not.
+pub(crate) struct Flight<B> {
+    under_way: [Option<Box<Stage<B>>>; DEPTH],
+    count: usize,
+    spare: [Option<Box<Stage<B>>>; DEPTH],
+    pub(crate) keys: Box<Keys>,
+}
+
+impl<B> Flight<B> {
+    pub(crate) fn new() -> Self {
+        Self {
+            under_way: [const { None }; DEPTH],
+            count: 0,
+            spare: core::array::from_fn(|_| Some(Stage::new())),
+            keys: Box::new(Keys { v4: [KeyV4::default(); BURST], v6: [KeyV6::default(); BURST] }),
+        }
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Packets under way.
+    pub(crate) fn packets(&self) -> usize {
+        self.under_way.iter().flatten().map(|stage| stage.burst.len()).sum()
+    }
+
+    /// An empty place; `None` while all are under way.
+    pub(crate) fn place(&mut self) -> Option<Box<Stage<B>>> {
+        self.spare.iter_mut().find_map(Option::take)
+    }
+
+    /// Sends a burst on its way.
+    pub(crate) fn enter(&mut self, stage: Box<Stage<B>>) {
+        // There are as many places here as there are stages.
+        if let Some(free) = self.under_way.get_mut(self.count) {
+            *free = Some(stage);
+            self.count = self.count.wrapping_add(1);
+        }
+    }
+
+    /// The oldest burst.
+    pub(crate) fn leave(&mut self) -> Option<Box<Stage<B>>> {
+        let oldest = self.under_way.first_mut()?.take()?;
+        self.under_way.rotate_left(1);
+        self.count = self.count.saturating_sub(1);
+        Some(oldest)
+    }
+
+    /// Gives the place of a burst back that has arrived.
+    pub(crate) fn give_back(&mut self, stage: Box<Stage<B>>) {
+        if let Some(free) = self.spare.iter_mut().find(|place| place.is_none()) {
+            *free = Some(stage);
+        }
+    }
+
+    /// The bursts under way, oldest first.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Box<Stage<B>>> {
+        self.under_way.iter_mut().flatten()
+    }
+}
