@@ -199,6 +199,27 @@ fn nothing_is_left_after_ctrl_c_or_sigterm_when_the_command_has_returned() {
     });
 }
 
+/// A signal that waits from before the start of the program hits it at the earliest moment there is, when
+/// the threads that set the lab up and that stop it race; the code tells who has won.
+#[test]
+fn the_exit_code_is_the_signals_however_early_it_comes() {
+    for_every_user("earliest", |place| {
+        for (command, signal) in ["run", "up"].into_iter().cycle().zip([Signal::Terminate; 24]) {
+            let mut run = place.command("env");
+            let script = "kill -TERM $$; exec \"$0\" lab $1 forward";
+            run.args(["--block-signal=TERM", "sh", "-c", script]).arg(place.dir.join("lvsd"));
+            let output = run.arg(command).output().unwrap();
+            let said = text(&output.stderr);
+            if output.status.code() == Some(125) {
+                eprintln!("SKIPPED earliest: {}", said.trim());
+                return;
+            }
+            assert_eq!(output.status.code(), Some(128 + signal.number()), "{command}: {said}");
+            place.assert_nothing_is_left(&format!("after an early {signal:?} to `{command}`"));
+        }
+    });
+}
+
 #[test]
 fn nothing_is_left_after_kill_9_of_the_command() {
     for_every_user("kill9", |place| {

@@ -116,38 +116,41 @@ impl Started {
         let signals = Signals::block(&[Signal::Interrupt, Signal::Terminate, Signal::Hangup])
             .map_err(|e| Problem::failed("lab", e))?;
         let dir = LabDir::create(order.name)?;
-        Self::start_in(order, &dir, signals).inspect_err(|_| dir.remove())
+        let stopper = Arc::new(Stopper { phase: Mutex::new(Phase::Before), dir: dir.clone() });
+        let started = Self::start_in(order, &dir, signals, &stopper);
+        stopper.unless_over(started)
     }
 
-    fn start_in(order: &Order<'_>, dir: &LabDir, signals: Signals) -> Result<Self, Problem> {
+    /// What has been started when this fails is left to the caller.
+    fn start_in(
+        order: &Order<'_>,
+        dir: &LabDir,
+        signals: Signals,
+        stopper: &Arc<Stopper>,
+    ) -> Result<Self, Problem> {
         let user_namespace = enter_new_namespaces().map_err(|e| {
             let uid = lvs_os::process::effective_uid();
             Problem::impossible(format!("user {uid} may not make network namespaces ({e})"))
         })?;
         let failed = |e: io::Error| Problem::failed("lab", e);
-        let stopper = Arc::new(Stopper { phase: Mutex::new(Phase::Before), dir: dir.clone() });
         // In this order: a user namespace can be made before there are threads only, and a process
         // whose children go to another PID namespace cannot start any.
-        stop_on_signal(signals, Arc::clone(&stopper)).map_err(failed)?;
+        stop_on_signal(signals, Arc::clone(stopper)).map_err(failed)?;
         namespace::unshare(&[Namespace::Pid])
             .map_err(|e| Problem::impossible(format!("PID namespaces are refused ({e})")))?;
         let stdout = stopper.spawn_init(order, user_namespace).map_err(failed)?;
         let mut events = BufReader::new(stdout);
-        match await_ready(&mut events, order.on_command) {
-            Ok(()) => {}
-            Err(problem) => {
-                stopper.stop();
-                return Err(problem);
-            }
-        }
+        await_ready(&mut events, order.on_command)?;
         let state =
             dir.state().ok_or_else(|| Problem::Failed("the lab has no state".to_owned()))?;
-        Ok(Self { world: World { dir: dir.clone(), state }, events, stopper })
+        let world = World { dir: dir.clone(), state };
+        Ok(Self { world, events, stopper: Arc::clone(stopper) })
     }
 
     /// Leaves the lab running.
     pub(crate) fn leave(self) -> Result<World, Problem> {
-        self.stopper.leave().map_err(|e| Problem::failed("lab", e))?;
+        let left = self.stopper.leave().map_err(|e| Problem::failed("lab", e));
+        self.stopper.unless_over(left)?;
         Ok(self.world)
     }
 
@@ -268,11 +271,21 @@ impl Stopper {
         self.dir.remove();
     }
 
+    /// Stops the lab when a step of the main thread has failed. That may be so because a signal is
+    /// stopping the lab: then the error says nothing, and the code that the process ends with is the
+    /// signal's, so this does not return.
+    fn unless_over<T>(&self, step: Result<T, Problem>) -> Result<T, Problem> {
+        step.inspect_err(|_| self.stop())
+    }
+
     fn leave(&self) -> io::Result<()> {
-        match mem::replace(&mut *self.phase(), Phase::Over) {
-            Phase::Running(Running { stdin: Some(mut stdin), .. }) => stdin.write_all(b"stay"),
-            _ => Err(io::ErrorKind::BrokenPipe.into()),
-        }
+        let mut phase = self.phase();
+        let Phase::Running(running) = &mut *phase else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
+        running.stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?.write_all(b"stay")?;
+        *phase = Phase::Over;
+        Ok(())
     }
 }
 
@@ -312,4 +325,38 @@ pub(crate) fn stop(dir: &LabDir, state: &State) -> Result<(), Problem> {
     let ended = stop().map_err(|e| Problem::failed("stopping the lab", e))?;
     dir.remove();
     if ended { Ok(()) } else { Err(Problem::Failed("the lab does not end".to_owned())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    fn stopper(phase: Phase) -> Arc<Stopper> {
+        let path = env::temp_dir().join(format!("lvsd-world-{}-none", std::process::id()));
+        Arc::new(Stopper { phase: Mutex::new(phase), dir: LabDir { path } })
+    }
+
+    /// Whether the main thread gets an error to exit with.
+    fn fails(phase: Phase) -> bool {
+        let (stopper, (told, heard)) = (stopper(phase), mpsc::channel());
+        thread::spawn(move || {
+            let step = Err::<(), _>(Problem::Failed("spawning".to_owned()));
+            let _ = told.send(stopper.unless_over(step).is_err());
+        });
+        heard.recv_timeout(Duration::from_millis(200)).unwrap_or(false)
+    }
+
+    #[test]
+    fn an_error_of_the_main_thread_ends_the_process_unless_a_signal_is_doing_that() {
+        assert!(fails(Phase::Before));
+        assert!(!fails(Phase::Over));
+    }
+
+    #[test]
+    fn a_lab_that_is_being_stopped_cannot_be_left_running() {
+        let stopper = stopper(Phase::Over);
+        assert_eq!(stopper.leave().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert!(matches!(*stopper.phase(), Phase::Over));
+    }
 }
