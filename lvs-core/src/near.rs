@@ -13,12 +13,21 @@ use alloc::vec::Vec;
 pub(crate) trait Spread: Copy + Eq + Default {
     /// All bits onto 64, in a way that another `factor` changes.
     fn spread(self, factor: u64) -> u64;
+    /// The number of the place that has this key, without a jump; [`NONE`] or more when neither has.
+    fn pick(self, places: &[(Self, u16); 2]) -> u64;
 }
 
 impl Spread for u32 {
     #[inline(always)]
     fn spread(self, factor: u64) -> u64 {
         u64::from(self).wrapping_add(1).wrapping_mul(factor)
+    }
+
+    #[inline(always)]
+    fn pick(self, [a, b]: &[(Self, u16); 2]) -> u64 {
+        // A key that differs is a number above all others.
+        let number = |place: &(u32, u16)| u64::from(place.0 ^ self) << 16 | u64::from(place.1);
+        number(a).min(number(b))
     }
 }
 
@@ -28,18 +37,18 @@ impl Spread for u128 {
         let (high, low) = ((self >> 64) as u64, self as u64);
         (low ^ high.wrapping_mul(factor).rotate_left(32)).wrapping_add(1).wrapping_mul(factor)
     }
+
+    #[inline(always)]
+    fn pick(self, [a, b]: &[(Self, u16); 2]) -> u64 {
+        let number = |place: &(u128, u16)| u64::from(place.0 != self) << 16 | u64::from(place.1);
+        number(a).min(number(b))
+    }
 }
 
 /// The number of no address.
 const NONE: u16 = u16::MAX;
 /// Multipliers that are tried for one size.
 const TRIES: u64 = 64;
-
-/// All ones, unless something is so.
-#[inline(always)]
-fn unless(so: bool) -> u16 {
-    u16::from(so).wrapping_sub(1)
-}
 
 /// The map; numbers are below 65535.
 #[derive(Clone, Debug)]
@@ -102,13 +111,10 @@ impl<K: Spread> NearMap<K> {
     /// The number of an address.
     #[inline(always)]
     pub(crate) fn get(&self, key: K) -> Option<u16> {
-        let [a, b] = self.buckets.get(self.at(key))?;
-        // Both are compared: which one it is, and whether any, is no jump.
-        let first = a.1 | unless(a.0 == key);
-        let second = b.1 | unless(b.0 == key);
-        match first & second {
-            NONE => self.beyond(key),
-            number => Some(number),
+        let found = self.buckets.get(self.at(key)).map(|places| key.pick(places))?;
+        match u16::try_from(found) {
+            Ok(number) if number != NONE => Some(number),
+            _ => self.beyond(key),
         }
     }
 

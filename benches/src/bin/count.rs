@@ -55,6 +55,10 @@ fn established<A: Ip>(
     let mut packets = Packets::new()?;
     fill(&mut packets, &world, Direction::Both);
     world.load(&mut packets);
+    world.run(false);
+    world.unload(&mut packets)?;
+    fill(&mut packets, &world, Direction::Both);
+    world.load(&mut packets);
     run(&mut world);
     world.unload(&mut packets)?;
     counted(name, PACKETS);
@@ -68,6 +72,10 @@ fn full_nat_v4() -> Result<(), String> {
     world.frozen = true;
     let mut packets = Packets::new()?;
     parts(&world, &mut packets)?;
+    fill(&mut packets, &world, Direction::Both);
+    world.load(&mut packets);
+    world.run(false);
+    world.unload(&mut packets)?;
     fill(&mut packets, &world, Direction::Both);
     world.load(&mut packets);
     measured_director_plain(&mut world);

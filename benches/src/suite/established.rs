@@ -132,9 +132,17 @@ fn rows<'f>(sessions: usize, of: &impl Fn(Mode) -> Option<&'f Figures>, report: 
     if let Some(figures) = of(Mode::Lane) {
         report.add(Row::ns(format!("lane-alone/{size}"), figures));
     }
-    let own = median(Mode::Director);
+    // What the director costs itself: with the lane, less the lane alone in the same round. Floors and stand-ins
+    // have no lane either.
+    let lane = of(Mode::Lane).cloned().unwrap_or_default();
+    let own_of = |figures: &Figures| {
+        Figures(figures.0.iter().zip(&lane.0).map(|(with, alone)| with - alone).collect())
+    };
+    let own = of(Mode::Director).map_or(f64::NAN, |figures| own_of(figures).median());
     if let Some(figures) = of(Mode::Director) {
-        let mut row = Row::ns(format!("fullnat-v4/{size}"), figures).ratio(own / floor, "F");
+        report.add(Row::ns(format!("fullnat-v4-with-lane/{size}"), figures));
+        let mut row =
+            Row::ns(format!("fullnat-v4/{size}"), &own_of(figures)).ratio(own / floor, "F");
         if let Some(bounds) = &bounds {
             row = row.at_most(bounds.floor.0, bounds.floor.1);
         }
@@ -150,7 +158,8 @@ fn rows<'f>(sessions: usize, of: &impl Fn(Mode) -> Option<&'f Figures>, report: 
         ("fullnat-v4-one-at-a-time", Mode::OneAtATime, None),
     ] {
         let Some(figures) = of(mode) else { continue };
-        let row = Row::ns(format!("{name}/{size}"), figures);
+        let figures = own_of(figures);
+        let row = Row::ns(format!("{name}/{size}"), &figures);
         report.add(match floor {
             Some(floor) => row.ratio(figures.median() / floor, "F of replies"),
             None => row,
