@@ -99,6 +99,8 @@ pub struct Counters {
     pub toa_no_room: u64,
     /// Checksums completed in software because the port cannot.
     pub csum_completed: u64,
+    /// ICMP errors about packets of sessions, translated and sent on.
+    pub icmp_translated: u64,
     drops: [u64; DropReason::COUNT],
 }
 
@@ -126,6 +128,7 @@ impl Default for Counters {
             toa_stripped: 0,
             toa_no_room: 0,
             csum_completed: 0,
+            icmp_translated: 0,
             drops: [0; DropReason::COUNT],
         }
     }
@@ -178,6 +181,7 @@ impl Counters {
             (&mut self.toa_stripped, other.toa_stripped),
             (&mut self.toa_no_room, other.toa_no_room),
             (&mut self.csum_completed, other.csum_completed),
+            (&mut self.icmp_translated, other.icmp_translated),
         ];
         let drops = self.drops.iter_mut().zip(other.drops);
         for (sum, more) in own.into_iter().chain(drops) {
@@ -220,7 +224,7 @@ impl fmt::Debug for Counters {
 impl Counters {
     /// Every counter but `received` and the drops, by its stable name.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, u64); 20] {
+    pub const fn named(&self) -> [(&'static str, u64); 21] {
         [
             ("forwarded", self.forwarded),
             ("answered", self.answered),
@@ -242,6 +246,7 @@ impl Counters {
             ("toa_stripped", self.toa_stripped),
             ("toa_no_room", self.toa_no_room),
             ("csum_completed", self.csum_completed),
+            ("icmp_translated", self.icmp_translated),
         ]
     }
 }
@@ -285,6 +290,7 @@ mod tests {
             toa_stripped,
             toa_no_room,
             csum_completed,
+            icmp_translated,
             drops: _,
         } = &mut one;
         let all = [
@@ -308,6 +314,7 @@ mod tests {
             toa_stripped,
             toa_no_room,
             csum_completed,
+            icmp_translated,
         ];
         for (value, counter) in (1000..).zip(all) {
             *counter = value;

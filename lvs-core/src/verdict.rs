@@ -108,6 +108,7 @@ drop_reasons! {
     SessionReset = "session_reset", "The session was ended because its server goes away, and both of its ends are being told.", "Drain servers for longer, or shorten the clients' connections.";
     NullSegment = "null_segment", "A TCP segment without SYN, ACK, FIN and RST.", "A scanner; the session is left alone.";
     BadFlags = "bad_flags", "A TCP segment with contradictory flags (SYN with FIN or RST).", "A scanner.";
+    IcmpNoSession = "icmp_no_session", "An ICMP error to an address of the director is about no packet of a live session that was sent from there.", "A forged error, or one about a session that has ended meanwhile.";
     HandOverFull = "hand_over_full", "The ring to the worker that owns the packet is full, or the packet does not fit it.", "Replies, ICMP errors or fragments reach a wrong worker faster than it hands them on; see whether the device hashes ports.";
     HandOverLoop = "hand_over_loop", "The packet has been handed from worker to worker and still found no owner.", "Workers disagree about the receive hash or their number; restart them together.";
     ArpForOther = "arp_for_other", "An ARP or neighbour message about an address that is not the director's.", "Normal on any Ethernet.";

@@ -1,6 +1,7 @@
 //! First stage: is the frame sound, is it for us, may it come from where it says, and what is it?
 
 use crate::director::{Director, Report};
+use crate::icmp::is_error;
 use crate::outputs::Outputs;
 use core::net::IpAddr;
 use lvs_core::addr::{MacAddr, is_martian_source};
@@ -74,6 +75,9 @@ impl<P: PortPlan> Director<'_, P> {
         }
         // Ethernet padding ends here: behind a full-sized packet it would make the frame too long to send.
         packet.buf.truncate(usize::try_from(packet.headers.end).unwrap_or(usize::MAX));
+        if is_error(&packet.headers) {
+            return self.icmp_error(now, lane, packet, (&dst, role), out);
+        }
         if let Some(tuple) = packet.headers.tuple {
             let probe = Probe { tuple, local: role.local };
             if let Some(candidate) = self.store.lookup_one(&probe) {

@@ -9,7 +9,7 @@
 //!
 //! One stage is one file, in the order a packet meets them: `admit`, `answer` (ARP, neighbour discovery,
 //! echo), `open` (classify, open), `assign` (the client's server: persistence, thresholds, scheduler), `carry`
-//! (packets of a session), `client_addr` (TOA), `emit`. `drain` and `reset` end the sessions of servers that go away.
+//! (packets of a session), `client_addr` (TOA), `emit`. `icmp` translates errors about packets of sessions. `drain` and `reset` end the sessions of servers that go away.
 //! `workers` hands over what belongs to another worker.
 //! `fast` goes before them: ordinary segments of established sessions take a short way (`short`), a burst at a
 //! time and up to three bursts at once (`flight`).
@@ -66,6 +66,7 @@ mod fast;
 mod flight;
 mod generation;
 mod half_dead;
+mod icmp;
 mod neighbour;
 mod open;
 mod outputs;

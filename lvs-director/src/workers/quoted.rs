@@ -1,27 +1,18 @@
 //! The packet that an ICMP error quotes, as far as its tuple.
 
+use crate::icmp::is_error;
 use lvs_core::addr::Family;
 use lvs_core::flow::{L4Proto, WireTuple};
-use lvs_core::wire::{Headers, Transport};
+use lvs_core::wire::Headers;
 
 /// Bytes of the ICMP header in front of the quoted packet, in both versions.
 const ICMP: usize = 8;
-
-/// Whether an ICMP message quotes the packet that caused it: RFC 792 (unreachable, quench, time exceeded,
-/// parameter problem), RFC 4443 section 2.1 (all errors are below 128).
-const fn is_error(family: Family, kind: u8) -> bool {
-    match family {
-        Family::V4 => matches!(kind, 3 | 4 | 11 | 12),
-        Family::V6 => matches!(kind, 1..=4),
-    }
-}
 
 /// The tuple of the packet that an ICMP error quotes; `None` for other packets, for protocols without ports,
 /// for later fragments, and behind IPv6 extension headers. Nothing of the quoted packet is checked: it says
 /// only who may look at it.
 pub(super) fn quoted_tuple(frame: &[u8], headers: &Headers) -> Option<WireTuple> {
-    let Transport::Icmp { kind, .. } = headers.transport else { return None };
-    if !is_error(headers.family, kind) {
+    if !is_error(headers) {
         return None;
     }
     let ip = frame.get(usize::from(headers.l4).checked_add(ICMP)?..)?;

@@ -14,7 +14,9 @@ use lvs_core::io::mem::{MemBuf, MemMeta, MemPort};
 use lvs_core::io::{BURST, L4Csum};
 use lvs_core::service::{ClientAddrMode, Forwarding, NoToaRoom, ServerState, ToaOptions};
 use lvs_core::verdict::{DropReason, Verdict};
-use lvs_testkit::build::{Csum, ROUTER_MAC, arp_request, icmp, ndp_solicit, raw, tcp, udp};
+use lvs_testkit::build::{
+    Csum, IcmpError, ROUTER_MAC, arp_request, icmp, icmp_error, ndp_solicit, raw, tcp, udp,
+};
 use stage::{CLIENT, CLIENTS, Plan, SERVERS, SERVICE, Stage, from_client};
 use std::collections::BTreeSet;
 
@@ -294,6 +296,15 @@ drops! {
             stage.refused(reason, CLIENTS, from_client().flags(flags).build_buf());
             stage.refused(reason, CLIENTS, tcp().flags(flags).from("10.0.0.3:1").to(SERVICE).build_buf());
         }
+    };
+    IcmpNoSession, an_error_about_a_packet_that_nobody_sent => |reason| {
+        let mut stage = established(full());
+        let foreign = from_client().from("10.0.0.80:80").to("10.0.0.2:40001").ack(1).build();
+        let error = |quote| icmp_error(IcmpError::PortUnreachable, &foreign, quote).from("10.0.0.2");
+        stage.refused(reason, CLIENTS, error(28).to("10.0.0.80").build_buf());
+        // Less than RFC 792 asks for.
+        stage.refused(reason, CLIENTS, error(27).to("10.0.0.80").build_buf());
+        stage.refused(reason, SERVERS, error(28).from("10.1.0.11").to("10.1.0.100").build_buf());
     };
     ArpForOther, a_question_for_somebody_else => |reason| {
         let arp = arp_request(MacAddr([2; 6]), [10, 0, 0, 99].into(), [10, 0, 0, 98].into());

@@ -44,13 +44,26 @@ fn each_packet_gives_what_the_kernel_made_of_it() {
     assert!(packets >= 200, "{packets}");
 }
 
+/// An ICMP error is no packet of the session that it is about: segments on the short way may overtake it.
+fn is_error(frame: &&Vec<u8>) -> bool {
+    let kinds: &[u8] = &[3, 4, 11, 12];
+    match frame[12..14] {
+        [0x08, 0x00] => frame[23] == 1 && kinds.contains(&frame[34]),
+        _ => frame[20] == 58 && frame[54] < 128,
+    }
+}
+
 #[test]
 fn bursts_give_the_same_frames_in_the_same_order() {
     let (cases, _) = cases();
     for case in &cases {
         let (single, burst) = (stage::one_by_one(case), stage::in_bursts(case));
         for arm in 0..case.arms.len() {
-            assert_eq!(single.sent(arm), burst.sent(arm), "{} on {}", case.name, case.arms[arm]);
+            let [single, burst] = [&single, &burst].map(|run| {
+                let sent = run.sent(arm).into_iter();
+                sent.partition::<Vec<_>, _>(is_error)
+            });
+            assert_eq!(single, burst, "{} on {}", case.name, case.arms[arm]);
         }
         assert_eq!(single.counters, burst.counters, "{}", case.name);
     }

@@ -24,6 +24,11 @@ fn dropped<P: PortPlan>(rig: &Rig<'_, P>, reason: DropReason) -> Vec<u64> {
     rig.workers.iter().map(|worker| worker.director.counters().dropped(reason)).collect()
 }
 
+/// Errors translated, by worker.
+fn translated<P: PortPlan>(rig: &Rig<'_, P>) -> Vec<u64> {
+    rig.workers.iter().map(|worker| worker.director.counters().icmp_translated).collect()
+}
+
 fn router(v6: bool) -> IpAddr {
     if v6 { "2001:db8:1::1" } else { "192.0.2.1" }.parse().unwrap()
 }
@@ -52,12 +57,16 @@ fn icmp_errors_end_at_the_worker_that_owns_the_quoted_session() {
                 let to = tuple(&packet).src();
                 let error = error.from(router(v6)).to(to).dst_mac(MAC).build_buf();
                 let queue = usize::from(rig.nic.inject(port, error).unwrap());
-                let before = dropped(&rig, DropReason::UnsupportedProtocol);
+                let mut expected = translated(&rig);
                 let handed = rig.counters().handed_over;
                 rig.settle(NOW);
-                let mut expected = before;
                 expected[opener] += 1;
-                assert_eq!(dropped(&rig, DropReason::UnsupportedProtocol), expected);
+                assert_eq!(translated(&rig), expected, "by its owner, once");
+                let other = if port == SERVERS { CLIENTS } else { SERVERS };
+                let (worker, sent) = rig.take_sent(other).expect("it is sent on");
+                assert_eq!(worker, opener);
+                lvs_testkit::oracle::checksums_ok(sent.data()).unwrap();
+                assert!(rig.take_sent(other).is_none() && rig.take_sent(port).is_none());
                 let passes = rig.counters().handed_over - handed;
                 assert_eq!(passes, u64::from(queue != opener), "handed over once, or not at all");
                 *(if queue == opener { &mut kept } else { &mut moved }) += 1;

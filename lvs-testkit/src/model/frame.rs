@@ -107,6 +107,15 @@ impl Ip {
         }
     }
 
+    /// Whether this is an ICMP error: below 128 in IPv6.
+    pub(super) fn is_error(&self) -> bool {
+        match self.icmp() {
+            Some((kind, _)) if self.dst.is_ipv6() => kind < 128,
+            Some((kind, _)) => [3, 4, 11, 12].contains(&kind),
+            None => false,
+        }
+    }
+
     /// The whole ICMP message as it came.
     pub(super) fn icmp_bytes(&self) -> Option<&[u8]> {
         match &self.upper {

@@ -188,6 +188,9 @@ impl Model {
             return drop(DropReason::BadL4Checksum);
         }
         packet.ip.drop_padding();
+        if packet.ip.is_error() {
+            return Self::error(is);
+        }
         if let Some((at, direction)) = self.find(&packet.ip) {
             return self.carry(now, packet, at, direction);
         }
@@ -202,6 +205,16 @@ impl Model {
             }
             _ if is.ours() => self.echo(packet, is).into(),
             _ => drop(DropReason::NotForwarding),
+        }
+    }
+
+    /// An ICMP error. This director translates none: scripts have no errors about live sessions, which tests of
+    /// their own show with the packets that went in.
+    fn error(is: world::Is) -> Outcome {
+        match (is.own, is.ours()) {
+            (Some(_), _) => Verdict::Release.into(),
+            (None, true) => drop(DropReason::IcmpNoSession),
+            (None, false) => drop(DropReason::NotForwarding),
         }
     }
 

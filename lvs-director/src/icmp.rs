@@ -1,0 +1,153 @@
+//! ICMP errors about packets of sessions: translated, with the packet that they quote, and sent on to whoever
+//! sent that packet.
+//!
+//! What is believed: an error whose checksum is right, that quotes a packet of a live session as this director has
+//! sent it, and that is addressed to the sender of that packet. Whether the quoted sequence number is one that
+//! was really sent, the receiver checks (RFC 5927 section 4.1); the session does not change.
+
+use crate::admit::Packet;
+use crate::carry::{reason_of, rewrite_of};
+use crate::client_addr::growth;
+use crate::director::{Director, Report};
+use crate::outputs::Outputs;
+use core::net::IpAddr;
+use lvs_core::flow::{Direction, WireTuple};
+use lvs_core::io::{Lane, PacketBuf};
+use lvs_core::plan::PortPlan;
+use lvs_core::session::{Candidate, Probe, Quad, Segment};
+use lvs_core::snapshot::Role;
+use lvs_core::time::Time;
+use lvs_core::verdict::{DropReason, Verdict};
+use lvs_core::wire::{Fragment, Headers, Transport};
+use lvs_nat::icmp::{Carried, Embedded, ErrorEdit, checksum_is_right, embedded};
+
+/// Whether a packet is an ICMP error: RFC 792 (unreachable, quench, time exceeded, parameter problem), RFC 4443
+/// section 2.1 (all errors are below 128).
+pub(crate) const fn is_error(headers: &Headers) -> bool {
+    match (headers.transport, headers.fragment) {
+        (Transport::Icmp { kind, .. }, Fragment::No) => match headers.family {
+            lvs_core::addr::Family::V4 => matches!(kind, 3 | 4 | 11 | 12),
+            lvs_core::addr::Family::V6 => kind < 128,
+        },
+        _ => false,
+    }
+}
+
+/// A session that an error is about.
+struct About {
+    quote: Embedded,
+    /// The way back of the quoted packet.
+    tuple: WireTuple,
+    candidate: Candidate,
+}
+
+impl<P: PortPlan> Director<'_, P> {
+    /// An ICMP error that was addressed to `dst`.
+    #[doc(alias = "ip_vs_in_icmp")]
+    #[doc(alias = "ip_vs_out_icmp")]
+    pub(crate) fn icmp_error<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        packet: Packet<L::Buf>,
+        (dst, role): (&IpAddr, Role),
+        out: &mut Outputs<L::Buf>,
+    ) -> Report {
+        if let Some(about) = self.about(&packet, dst, role) {
+            return self.carry_error(now, lane, packet, &about, out);
+        }
+        if let Some(handed) = self.elsewhere(&packet, role) {
+            return handed;
+        }
+        match (role.own, role.is_ours()) {
+            (Some(_), _) => Verdict::Release.into(),
+            (None, true) => DropReason::IcmpNoSession.into(),
+            (None, false) => DropReason::NotForwarding.into(),
+        }
+    }
+
+    /// The session here that an error is about.
+    fn about<B: PacketBuf>(&self, packet: &Packet<B>, dst: &IpAddr, role: Role) -> Option<About> {
+        let quote = embedded(packet.buf.data(), &packet.headers)?;
+        let Carried::Flow(tuple) = quote.lookup() else { return None };
+        if tuple.dst() != *dst {
+            return None;
+        }
+        let candidate = self.store.lookup_one(&Probe { tuple, local: role.local })?;
+        Some(About { quote, tuple, candidate })
+    }
+
+    fn carry_error<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        packet: Packet<L::Buf>,
+        about: &About,
+        out: &mut Outputs<L::Buf>,
+    ) -> Report {
+        // Only looked at: an error keeps no session alive.
+        let nothing = Segment { tcp_flags: None, bytes: 0 };
+        let seen = self.store.peek(about.candidate, &about.tuple, nothing);
+        let (Some(flow), Some(id)) = (seen, self.store.id_of(about.candidate)) else {
+            return DropReason::IcmpNoSession.into();
+        };
+        let policy = self.policy(&flow);
+        let verdict = self.translate_error(now, lane, packet, about, &flow, out);
+        Report {
+            verdict: verdict.unwrap_or_else(Verdict::Drop),
+            session: Some(id),
+            service: policy.service,
+            server: Some(flow.server),
+        }
+    }
+
+    fn translate_error<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        mut packet: Packet<L::Buf>,
+        about: &About,
+        flow: &lvs_core::session::Flow,
+        out: &mut Outputs<L::Buf>,
+    ) -> Result<Verdict, DropReason> {
+        // Always, whatever the device says: the message is short, and the path MTU hangs on it.
+        if checksum_is_right(packet.buf.data(), &packet.headers) != Some(true) {
+            return Err(DropReason::BadL4Checksum);
+        }
+        if packet.headers.ttl <= 1 {
+            return Err(DropReason::TtlExceeded);
+        }
+        self.fits(now, lane, &packet, flow.hop, 0)?;
+        let to_client = flow.candidate.direction == Direction::Return;
+        let gained = self.policy(flow).toa.is_some() && to_client;
+        let edit = ErrorEdit {
+            keep_source: !to_client && !hides_servers(&flow.quad),
+            // What was quoted may have carried the client's address, or the next one will.
+            growth: if gained { growth(&flow.quad) } else { 0 },
+        };
+        let detail = self.store.id_of(about.candidate).and_then(|id| self.store.detail(id));
+        let rewrite = rewrite_of(flow, detail.as_ref()).ok_or(DropReason::IcmpNoSession)?;
+        let Packet { buf, headers, .. } = &mut packet;
+        let csum = buf.l4_csum();
+        let data = buf.data_mut();
+        let edited = match &rewrite {
+            lvs_nat::AnyRewrite::V4(v4) => v4.apply_error(data, headers, &about.quote, &edit, csum),
+            lvs_nat::AnyRewrite::V6(v6) => v6.apply_error(data, headers, &about.quote, &edit, csum),
+            other => other.apply(data, headers, csum),
+        };
+        edited.map_err(reason_of)?;
+        let verdict = self.emit(now, lane, packet, flow.hop, out);
+        if !matches!(verdict, Verdict::Drop(_)) {
+            let count = &mut self.counters.icmp_translated;
+            *count = count.wrapping_add(1);
+        }
+        Ok(verdict)
+    }
+}
+
+/// Whether servers see a local address in the client's place (FullNAT). Only then has a server no use for the
+/// address of a router that it may not even reach; in NAT it sees the client's network anyway, and the kernel
+/// keeps the sender, too.
+fn hides_servers(quad: &Quad) -> bool {
+    quad.local != quad.client
+}
