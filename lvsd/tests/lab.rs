@@ -160,6 +160,36 @@ fn two_workers_balance_as_one() {
     });
 }
 
+/// Runs a scenario and returns which checks it has made; all must have passed.
+fn checks_of(place: &Place, words: &[&str]) -> Vec<String> {
+    let output = place.output(&[&["run"], words, &["--json"]].concat());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["pass"], true, "{report:#}{}", text(&output.stderr));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let checks = report["checks"].as_array().unwrap().iter();
+    checks.map(|check| check["id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_draining_server_keeps_its_connections_until_the_deadline_and_then_resets_both_sides() {
+    for_every_user("drain", |place| {
+        let made = checks_of(place, &["drain"]);
+        for id in ["unbroken", "new-ones", "deadline", "server-told", "moved", "status", "stop"] {
+            assert!(made.iter().any(|made| made == id), "{id} is missing: {made:?}");
+        }
+    });
+}
+
+#[test]
+fn clients_stay_with_their_servers_whatever_worker_gets_them() {
+    for_every_user("persist", |place| {
+        let made = checks_of(place, &["persist", "--workers", "2"]);
+        for id in ["spread", "same", "last-packet", "weight-0", "draining", "expired", "workers"] {
+            assert!(made.iter().any(|made| made == id), "{id} is missing: {made:?}");
+        }
+    });
+}
+
 #[test]
 fn a_run_whose_network_is_broken_fails() {
     for_every_user("broken", |place| {

@@ -203,9 +203,11 @@ mod tests {
 
     fn good(scenario: Scenario) -> Vec<Value> {
         let (peer, toa) = match scenario {
-            Scenario::Fullnat | Scenario::Reuse | Scenario::ReuseQuick => {
-                ("10.1.0.100:1025", Some("10.0.0.2:40000"))
-            }
+            Scenario::Fullnat
+            | Scenario::Reuse
+            | Scenario::ReuseQuick
+            | Scenario::Drain
+            | Scenario::Persist => ("10.1.0.100:1025", Some("10.0.0.2:40000")),
             Scenario::Nat | Scenario::Forward => ("10.0.0.2:40000", None),
         };
         (0..20).map(|i| request(i, SERVERS[i % 2].name, peer, toa)).collect()

@@ -12,9 +12,12 @@
 //! Only processes and their descriptors hold the namespaces, and everything descends from one PID
 //! namespace: when its first process ends, for whatever reason, nothing of the lab is left.
 
+mod change;
 mod checks;
+mod drain;
 mod http;
 mod init;
+mod persist;
 mod plan;
 mod report;
 mod reuse;

@@ -79,7 +79,7 @@ fn client(steps: &mut Vec<Step>, scenario: Scenario, netns: &Paths) {
     steps.push(Step::ip(CLIENT, &format!("link add eth0 type veth {peer}")));
     steps.push(Step::ip(CLIENT, "link set eth0 up"));
     steps.push(Step::ip(CLIENT, &format!("addr add {CLIENT_IP}/24 dev eth0")));
-    if scenario.reuse().is_some() {
+    if scenario.has_many_clients() {
         for address in reuse::CLIENTS {
             steps.push(Step::ip(CLIENT, &format!("addr add {address}/24 dev eth0")));
         }

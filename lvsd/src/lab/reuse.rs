@@ -223,7 +223,7 @@ impl Drop for Held {
 }
 
 /// What the server says about its peers. It is asked on its own host, past the director.
-fn peers(world: &World) -> Result<Value, Problem> {
+pub(super) fn peers(world: &World) -> Result<Value, Problem> {
     let server = &SERVERS[0];
     let failed = |e: &dyn core::fmt::Display| Problem::failed(server.name, e);
     let mut command = world.command(server.name, world::own_program().map_err(|e| failed(&e))?)?;
@@ -233,7 +233,7 @@ fn peers(world: &World) -> Result<Value, Problem> {
     Ok(said["peers"].clone())
 }
 
-fn grown(before: &Value, after: &Value, name: &str) -> u64 {
+pub(super) fn grown(before: &Value, after: &Value, name: &str) -> u64 {
     let number = |value: &Value| value[name].as_u64().unwrap_or(0);
     number(after).saturating_sub(number(before))
 }

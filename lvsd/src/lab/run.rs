@@ -3,7 +3,7 @@
 use super::report::{Check, Report};
 use super::scenario::{self, CLIENT, DIRECTOR, SERVERS, Scenario, VIP};
 use super::world::{Order, Started, World};
-use super::{Problem, checks, reuse, spread, state, world};
+use super::{Problem, checks, drain, persist, reuse, spread, state, world};
 use crate::Exit;
 use core::time::Duration;
 use lvs_os::signal::{Signal, Signals};
@@ -154,6 +154,14 @@ fn check_all(world: &World, real_director: bool, report: &mut Report) -> Result<
     let scenario = world.state.scenario;
     if let Some(figures) = scenario.reuse() {
         return reuse::check_all(world, figures, real_director, report);
+    }
+    match scenario {
+        Scenario::Drain | Scenario::Persist if !real_director => {
+            return Err(Problem::Failed(format!("`{}` needs `lvsd run`", scenario.name())));
+        }
+        Scenario::Drain => return drain::check_all(world, report),
+        Scenario::Persist => return persist::check_all(world, report),
+        _ => {}
     }
     let before = counters(world, DIRECTOR)?;
     let seen =

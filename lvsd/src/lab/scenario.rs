@@ -14,12 +14,24 @@ pub(crate) enum Scenario {
     Reuse,
     /// The same in a quarter of the time, with fewer local ports
     ReuseQuick,
+    /// A server that goes away: no new connections at once, the old ones until a deadline, then resets to
+    /// both sides
+    Drain,
+    /// Clients that stay with their servers until the time-out, unless the server goes away
+    Persist,
     /// No balancer: the director's kernel forwards, for comparison of the figures
     Forward,
 }
 
-pub(crate) const ALL: [Scenario; 5] =
-    [Scenario::Fullnat, Scenario::Nat, Scenario::Reuse, Scenario::ReuseQuick, Scenario::Forward];
+pub(crate) const ALL: [Scenario; 7] = [
+    Scenario::Fullnat,
+    Scenario::Nat,
+    Scenario::Reuse,
+    Scenario::ReuseQuick,
+    Scenario::Drain,
+    Scenario::Persist,
+    Scenario::Forward,
+];
 
 pub(crate) const CLIENT: &str = "client";
 pub(crate) const DIRECTOR: &str = "director";
@@ -62,6 +74,8 @@ impl Scenario {
             Self::Nat => "nat",
             Self::Reuse => "reuse",
             Self::ReuseQuick => "reuse-quick",
+            Self::Drain => "drain",
+            Self::Persist => "persist",
             Self::Forward => "forward",
         }
     }
@@ -77,7 +91,12 @@ impl Scenario {
 
     /// Whether the director puts the client's address into TOA.
     pub(crate) const fn has_toa(self) -> bool {
-        matches!(self, Self::Fullnat | Self::Reuse | Self::ReuseQuick)
+        !matches!(self, Self::Nat | Self::Forward)
+    }
+
+    /// Whether the client host has many addresses.
+    pub(crate) const fn has_many_clients(self) -> bool {
+        self.reuse().is_some() || matches!(self, Self::Drain | Self::Persist)
     }
 
     /// Whether the director stands between the servers and the clients for good: with FullNAT a server
@@ -98,7 +117,9 @@ impl Scenario {
     /// Addresses that the director answers for and that stand on no interface of its kernel.
     pub(crate) fn floating(self) -> Vec<Ipv4Addr> {
         match self {
-            Self::Fullnat => [&[*VIP.ip()][..], &LOCAL_ADDRESSES].concat(),
+            Self::Fullnat | Self::Drain | Self::Persist => {
+                [&[*VIP.ip()][..], &LOCAL_ADDRESSES].concat()
+            }
             Self::Reuse | Self::ReuseQuick => vec![*VIP.ip(), LOCAL_ADDRESSES[0]],
             Self::Nat => vec![*VIP.ip()],
             Self::Forward => Vec::new(),
@@ -117,7 +138,7 @@ impl Scenario {
     /// Whether a server may see `peer` as its peer when `client` is the client's own address.
     pub(crate) fn peer_is_right(self, peer: SocketAddr, client: SocketAddr) -> bool {
         match self {
-            Self::Fullnat | Self::Reuse | Self::ReuseQuick => {
+            Self::Fullnat | Self::Reuse | Self::ReuseQuick | Self::Drain | Self::Persist => {
                 LOCAL_ADDRESSES.iter().any(|a| IpAddr::V4(*a) == peer.ip())
             }
             Self::Nat | Self::Forward => peer == client,
@@ -135,10 +156,12 @@ impl Scenario {
              [director]\nname = \"{name}\"\nsessions = 65536\n\n\
              [[port]]\nname = \"clients\"\ninterface = \"clients\"\naddresses = [\"{DIRECTOR_CLIENTS}/24\"]\n\n\
              [[port]]\nname = \"servers\"\ninterface = \"servers\"\naddresses = [\"{DIRECTOR_SERVERS}/24\"]\n\n\
-             [timeouts]\nprofile = \"lvs\"\ntcp_established = \"3s\"\ntcp_syn_recv = \"3s\"\n\
+             [timeouts]\nprofile = \"lvs\"\ntcp_established = \"{established}\"\ntcp_syn_recv = \"3s\"\n\
              tcp_fin_wait = \"1s\"\ntcp_time_wait = \"1s\"\ntcp_close = \"1s\"\n\
              tcp_close_wait = \"1s\"\ntcp_last_ack = \"1s\"\n\n",
-            name = self.name()
+            name = self.name(),
+            // Idle connections are to outlive the deadline.
+            established = if self == Self::Drain { "60s" } else { "3s" },
         );
         if self.has_toa() {
             let addresses = LOCAL_ADDRESSES.map(|a| format!("\"{a}\"")).join(", ");
@@ -147,8 +170,9 @@ impl Scenario {
         text += &format!(
             "[[service]]\nname = \"web\"\naddress = \"{VIP}\"\nprotocol = \"tcp\"\n\
              forwarding = \"{}\"\nscheduler = \"rr\"\n\
-             persistence = {{ enabled = false }}\n",
-            self.name()
+             persistence = {{ {} }}\n",
+            if self.has_toa() { "fullnat" } else { "nat" },
+            if self == Self::Persist { super::persist::KEYS } else { "enabled = false" },
         );
         if self.has_toa() {
             text += "local_pool = \"inside\"\nclient_addr = \"toa\"\n";
@@ -169,6 +193,15 @@ impl Scenario {
             Self::Fullnat => [
                 format!("VIP       {VIP}"),
                 "FullNAT, round robin, TOA".to_owned(),
+                format!("Local     {}, .{}", LOCAL_ADDRESSES[0], LOCAL_ADDRESSES[1].octets()[3]),
+            ],
+            Self::Drain | Self::Persist => [
+                format!("VIP       {VIP}"),
+                if self == Self::Drain {
+                    "FullNAT, server1 goes away".to_owned()
+                } else {
+                    "FullNAT, clients stay".to_owned()
+                },
                 format!("Local     {}, .{}", LOCAL_ADDRESSES[0], LOCAL_ADDRESSES[1].octets()[3]),
             ],
             Self::Reuse | Self::ReuseQuick => [

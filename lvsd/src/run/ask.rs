@@ -90,6 +90,49 @@ fn read(path: &Path) -> Result<Seen, String> {
 /// Whether the number still belongs to a process that was started as `lvsd run`: a status outlives a
 /// killed supervisor, and the kernel gives numbers again.
 fn is_supervisor(pid: u32) -> bool {
-    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let Some(directory) = directory_of(pid) else { return false };
+    let line = fs::read(directory.join("cmdline")).unwrap_or_default();
     line.split(|byte| *byte == 0).nth(1) == Some(b"run")
+}
+
+/// Where `/proc` describes the process that has this number here. In a PID namespace without a `/proc`
+/// of its own (`ip netns`, `nsenter --pid`, the lab) that is found by what each process says of itself.
+fn directory_of(pid: u32) -> Option<PathBuf> {
+    let proc = Path::new("/proc");
+    let own = fs::read_link(proc.join("self")).ok()?;
+    if own == Path::new(&std::process::id().to_string()) {
+        return Some(proc.join(pid.to_string()));
+    }
+    let here = fs::read_link("/proc/self/ns/pid").ok()?;
+    let is_it = |directory: &PathBuf| {
+        let status = fs::read_to_string(directory.join("status")).unwrap_or_default();
+        innermost_pid(&status) == Some(pid)
+            && fs::read_link(directory.join("ns/pid")).is_ok_and(|namespace| namespace == here)
+    };
+    fs::read_dir(proc).ok()?.flatten().map(|entry| entry.path()).find(is_it)
+}
+
+/// The number of a process in its own PID namespace, from `/proc/PID/status`.
+fn innermost_pid(status: &str) -> Option<u32> {
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    numbers.split_whitespace().next_back()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_own_number_is_the_last_of_its_line() {
+        assert_eq!(innermost_pid("Name:\tlvsd\nNSpid:\t4711\t12\nVmPeak: 1 kB\n"), Some(12));
+        assert_eq!(innermost_pid("NSpid:\t4711\n"), Some(4711));
+        assert_eq!(innermost_pid("Name:\tlvsd\n"), None);
+    }
+
+    #[test]
+    fn this_process_is_found_and_is_no_supervisor() {
+        let directory = directory_of(std::process::id()).unwrap();
+        assert!(fs::read(directory.join("cmdline")).is_ok());
+        assert!(!is_supervisor(std::process::id()));
+    }
 }

@@ -40,6 +40,12 @@ pub(super) const STEPS: &[Step] = &[
         "local ports that come around, and a director that starts anew",
         || lab("reuse-quick"),
     ),
+    short("lab-drain", "a server drains until its deadline, then both sides are reset", || {
+        lab("drain")
+    }),
+    short("lab-persist", "clients stay with their servers, over two threads", || {
+        lab("persist --workers 2")
+    }),
     long("lab-reuse", "local ports at 2000 connections a second for a minute", || lab("reuse")),
     long("miri", "the unsafe code of the core under miri", miri),
     long("loom", "what workers share under every order of their steps", loom),

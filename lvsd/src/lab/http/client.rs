@@ -1,16 +1,18 @@
 //! The lab's HTTP client: many requests over many connections at once, one long transfer, or many short
 //! connections at a steady rate. Writes what it saw as JSON; what that means is decided by [`crate::lab::checks`].
 
+use super::stay::Stay;
 use super::storm::Storm;
-use super::{Head, pattern};
+use super::{Head, pattern, visits};
 use crate::Exit;
 use crate::lab::Problem;
 use core::net::{Ipv4Addr, SocketAddr};
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use serde_json::{Value, json};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::net::TcpStream;
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Instant;
 
@@ -42,6 +44,12 @@ pub(crate) struct ClientArgs {
     /// So many connections that are opened and then left alone until standard input closes
     #[arg(long, default_value_t = 0, requires = "source")]
     hold: usize,
+    /// So many rounds of one visit from each `--source`
+    #[arg(long, default_value_t = 0, requires = "source")]
+    visits: usize,
+    /// So many endless downloads and as many idle connections, until standard input closes
+    #[arg(long, default_value_t = 0, requires = "source")]
+    stay: usize,
     /// An address of this host
     #[arg(long)]
     source: Vec<Ipv4Addr>,
@@ -119,12 +127,34 @@ fn storms(args: &ClientArgs, result: &mut Value) -> Result<Vec<TcpStream>, Probl
     if args.short > 0 {
         result["short"] = storm(args.short).run();
     }
+    if args.visits > 0 {
+        result["visits"] = visits::run(target, &args.source, args.visits);
+    }
+    if args.stay > 0 {
+        let stay = Stay { target, sources: &args.source, each: args.stay };
+        result["stay"] = stay_until_told(&stay).map_err(|e| Problem::failed("staying", e))?;
+    }
     if args.hold == 0 {
         return Ok(Vec::new());
     }
     let held = storm(args.hold).hold().map_err(|e| Problem::failed("holding connections", e))?;
     result["held"] = held.len().into();
     Ok(held)
+}
+
+/// One line of JSON when all connections are open, and then on until standard input closes.
+fn stay_until_told(stay: &Stay<'_>) -> io::Result<Value> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&stop);
+    stay.run(&stop, |open| {
+        println!("{}", json!({ "open": open }));
+        io::stdout().flush()?;
+        let listen = move || {
+            let _ = io::stdin().read(&mut [0]);
+            told.store(true, Ordering::Relaxed);
+        };
+        thread::Builder::new().spawn(listen).map(drop)
+    })
 }
 
 /// One long transfer on a connection of its own, timed from the request to the last byte.

@@ -5,7 +5,9 @@ pub(crate) mod client;
 pub(crate) mod pattern;
 mod peers;
 pub(crate) mod server;
+mod stay;
 mod storm;
+mod visits;
 
 use std::io::{self, BufRead, Read};
 

@@ -50,7 +50,8 @@ pub(crate) fn read_and_compare(from: &mut impl Read, len: u64) -> io::Result<boo
     Ok(right)
 }
 
-fn matches_at(offset: u64, mut bytes: &[u8]) -> bool {
+/// Whether these are the bytes of the stream from there on.
+pub(super) fn matches_at(offset: u64, mut bytes: &[u8]) -> bool {
     let mut place = usize::try_from(offset % BLOCK as u64).unwrap_or(0);
     while !bytes.is_empty() {
         let piece = bytes.len().min(BLOCK - place);

@@ -26,6 +26,8 @@ struct Seen {
     /// Came back while the server held the connection before for established, which then was reset.
     half_dead: u64,
     soonest: Option<Duration>,
+    /// Were reset, or ended by another error.
+    failed: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +71,9 @@ impl Peers {
     /// A connection has ended. To be called before the socket is closed, so that the peer cannot be back
     /// already, except after a reset.
     pub(super) fn ended(&self, peer: SocketAddr, how: End) {
-        self.seen().last.insert(peer, Last::Ended(how, Instant::now()));
+        let mut seen = self.seen();
+        seen.failed += u64::from(how == End::Failed);
+        seen.last.insert(peer, Last::Ended(how, Instant::now()));
     }
 
     pub(super) fn to_json(&self) -> Value {
@@ -78,6 +82,7 @@ impl Peers {
             "accepted": seen.accepted,
             "in_time_wait": seen.in_time_wait,
             "half_dead": seen.half_dead,
+            "failed": seen.failed,
             "soonest_s": seen.soonest.map(|soonest| soonest.as_secs_f64()),
         })
     }
@@ -102,8 +107,9 @@ mod tests {
             peers.opened(peer(port));
         }
         let seen = peers.to_json();
-        let counts = ["accepted", "in_time_wait", "half_dead"].map(|name| seen[name].as_u64());
-        assert_eq!(counts, [Some(9), Some(1), Some(2)]);
+        let counts =
+            ["accepted", "in_time_wait", "half_dead", "failed"].map(|name| seen[name].as_u64());
+        assert_eq!(counts, [Some(9), Some(1), Some(2), Some(1)]);
         assert!(seen["soonest_s"].as_f64().is_some());
     }
 }
