@@ -31,12 +31,21 @@ pub struct DirectorConfig {
     pub isn_key: [u64; 2],
     /// What the only worker would share with others ([`Director::new`]); ignored by [`Director::sharing`].
     pub shared: SharedConfig,
+    /// Sessions from which on full bursts stay under way while the next ones are looked at. With fewer, the
+    /// memory of sessions stays in the caches, and waiting only drives packets out of them.
+    pub in_flight_from: u32,
 }
 
 impl Default for DirectorConfig {
     /// 4096 next hops, 256 waiting packets, and keys that anybody can guess: good for tests only.
     fn default() -> Self {
-        Self { hops: 4096, waiting: 256, isn_key: [0, 0], shared: SharedConfig::default() }
+        Self {
+            hops: 4096,
+            waiting: 256,
+            isn_key: [0, 0],
+            shared: SharedConfig::default(),
+            in_flight_from: 1 << 17,
+        }
     }
 }
 
@@ -46,6 +55,7 @@ impl fmt::Debug for DirectorConfig {
             .field("hops", &self.hops)
             .field("waiting", &self.waiting)
             .field("shared", &self.shared)
+            .field("in_flight_from", &self.in_flight_from)
             .finish_non_exhaustive()
     }
 }
@@ -91,6 +101,7 @@ pub struct Director<'m, P = Whole> {
     pub(crate) counters: Counters,
     pub(crate) events: EventRing<EVENTS>,
     pub(crate) isn_key: [u64; 2],
+    pub(crate) in_flight_from: u32,
     pub(crate) short_way: u64,
     pub(crate) peers: Option<Peers>,
     /// How often the packet at hand was handed over from worker to worker.
@@ -127,6 +138,7 @@ impl<'m, P: PortPlan> Director<'m, P> {
             counters: Counters::default(),
             events: EventRing::default(),
             isn_key: config.isn_key,
+            in_flight_from: config.in_flight_from,
             short_way: 0,
             peers: None,
             passes: 0,
@@ -169,8 +181,8 @@ impl<'m, P: PortPlan> Director<'m, P> {
     /// Takes a burst from `port` through the pipeline. What leaves is queued in `out`; the burst is empty
     /// afterwards.
     ///
-    /// A full burst says that more is queued, so it may stay under way inside `out` until later calls, while
-    /// the memory that it needs is fetched; a burst that is not full, an empty one too, takes everything to
+    /// A full burst says that more is queued, so with many sessions it may stay under way inside `out` until later
+    /// calls, while the memory that it needs is fetched; a burst that is not full, an empty one too, takes everything to
     /// the end. So a loop that polls its ports needs nothing else, and adds no latency while it keeps up.
     pub fn process<L: Lane>(
         &mut self,

@@ -40,7 +40,7 @@ impl<P: PortPlan> Director<'_, P> {
         out: &mut Outputs<L::Buf>,
     ) {
         let more = burst.room() == 0;
-        let depth = depth(lane, port);
+        let depth = self.depth(lane, port);
         if !burst.is_empty() {
             for packet in burst.iter() {
                 if let Some(start) = packet.data().first() {
@@ -60,6 +60,17 @@ impl<P: PortPlan> Director<'_, P> {
                 self.conclude_oldest(now, lane, out);
             }
         }
+    }
+
+    /// How many bursts may be under way: one while the sessions are few, since they stay near anyway; else as many
+    /// as the lane can do without.
+    fn depth<L: Lane>(&self, lane: &L, port: PortId) -> usize {
+        if self.store.len() < self.in_flight_from {
+            return 1;
+        }
+        // Twice: as many again may wait for transmission.
+        let held = lane.caps(port).max_held as usize;
+        (held / (2 * BURST)).clamp(1, DEPTH)
     }
 
     fn enter<L: Lane>(
@@ -252,13 +263,6 @@ impl<P: PortPlan> Director<'_, P> {
         let local = self.snapshot().role(&tuple.dst()).local;
         self.store.hint_of(&Probe { tuple, local })
     }
-}
-
-/// How many bursts may be under way: as many as the lane can do without.
-fn depth<L: Lane>(lane: &L, port: PortId) -> usize {
-    // Twice: as many again may wait for transmission.
-    let held = lane.caps(port).max_held as usize;
-    (held / (2 * BURST)).clamp(1, DEPTH)
 }
 
 /// Frames that have nothing to do with what the short way reads: IPv4 without TCP.

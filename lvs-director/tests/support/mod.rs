@@ -99,7 +99,8 @@ pub fn sharing(
     let (config, plan) = store_config();
     let store = SessionStore::new(config, plan, memory.bytes()).unwrap();
     let generation = Generation::new(Arc::new(spec.build(None).unwrap()), args);
-    let config = DirectorConfig { isn_key: [5, 6], ..DirectorConfig::default() };
+    // Full bursts stay under way however few the sessions are.
+    let config = DirectorConfig { isn_key: [5, 6], in_flight_from: 0, ..DirectorConfig::default() };
     Director::sharing(config, store, generation, shared)
 }
 
