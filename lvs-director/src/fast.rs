@@ -265,10 +265,11 @@ impl<P: PortPlan> Director<'_, P> {
     }
 }
 
-/// Frames that have nothing to do with what the short way reads: IPv4 without TCP.
+/// Frames that have nothing to do with what the short way reads: IPv4 without TCP, UDP over IPv6.
 fn is_apart(frame: &[u8]) -> bool {
     match frame.get(12..24) {
         Some([0x08, 0x00, 0x45, .., protocol]) => *protocol != L4Proto::Tcp.number(),
+        Some([0x86, 0xdd, _, _, _, _, _, _, next, ..]) => *next == L4Proto::Udp.number(),
         _ => false,
     }
 }

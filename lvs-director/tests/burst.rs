@@ -427,3 +427,19 @@ fn full_bursts_stay_under_way_and_the_first_that_is_not_full_takes_them_along() 
     let seen: Vec<_> = [BURST, BURST, BURST, BURST, 3, 0].map(|size| burst(&mut rig, size)).into();
     assert_eq!(seen, [(0, 64), (0, 128), (64, 128), (64, 128), (131, 0), (0, 0)]);
 }
+
+#[test]
+fn datagrams_hold_nobody_up() {
+    let mut memory = support::memory();
+    let mut rig = Rig::new(Forwarding::FullNat, (true, true), &mut memory);
+    let flows = establish(&mut rig);
+    // UDP of both families in front, ordinary segments of both families behind.
+    let udp = [&flows[0], &flows[usize::from(FLOWS)]].map(|flow| (flow, Kind::Udp));
+    let tcp = [&flows[1], &flows[usize::from(FLOWS) + 1]].map(|flow| (flow, Kind::Data));
+    let burst: Vec<MemBuf> = (1..)
+        .zip(udp.into_iter().chain(tcp))
+        .map(|(n, (flow, kind))| packet(&rig, CLIENTS, flow, true, kind, n))
+        .collect();
+    rig.burst(CLIENTS, &burst);
+    assert_eq!(rig.director.short_way(), 2);
+}
