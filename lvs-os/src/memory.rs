@@ -8,9 +8,13 @@ use core::slice;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 
 /// Size and alignment of a large page on the processors that matter here.
 pub const HUGE_PAGE: usize = 2 << 20;
+
+/// Size of an ordinary page, at least.
+const SMALL_PAGE: usize = 4096;
 
 /// What kind of pages lie behind a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +24,29 @@ pub enum Backing {
     /// The kernel was asked for transparent huge pages; whether it has them is its decision
     /// (`AnonHugePages` or `ShmemPmdMapped` in `/proc/self/smaps`).
     TransparentAsked,
+}
+
+/// Which pages memory is to be made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pages {
+    /// Reserved large pages if enough are free, else transparent huge pages as far as the kernel gives them.
+    #[default]
+    Auto,
+    /// Reserved large pages, or an error.
+    Reserved,
+    /// Pages of the processor's ordinary size.
+    Small,
+}
+
+/// Bytes of resident memory by the kind of page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PageUse {
+    /// In pages that the administrator reserved.
+    pub reserved: u64,
+    /// In huge pages that the kernel gave by itself.
+    pub transparent: u64,
+    /// In ordinary pages.
+    pub small: u64,
 }
 
 /// Memory that a descriptor names: it exists as long as any process holds the descriptor.
@@ -39,17 +66,31 @@ impl SharedMemory {
     /// # Errors
     /// `InvalidInput` for a length of zero or above `isize::MAX`, else the kernel's.
     pub fn create(name: &CStr, len: usize) -> io::Result<Self> {
+        Self::create_of(name, len, Pages::Auto)
+    }
+
+    /// As [`SharedMemory::create`], of these pages. Whether a mapping asks for transparent huge pages is
+    /// said again to [`SharedMemory::map_of`].
+    ///
+    /// # Errors
+    /// As [`SharedMemory::create`]; with [`Pages::Reserved`] also when too few reserved pages are free
+    /// (`OutOfMemory`).
+    pub fn create_of(name: &CStr, len: usize, pages: Pages) -> io::Result<Self> {
         let len = round_up(len)?;
-        if let Ok(memory) =
-            Self::make(name, len, libc::MFD_HUGETLB | libc::MFD_HUGE_2MB, Backing::Reserved)
-        {
+        let reserved = || -> io::Result<Self> {
+            let flags = libc::MFD_HUGETLB | libc::MFD_HUGE_2MB;
+            let memory = Self::make(name, len, flags, Backing::Reserved)?;
             // Reserved pages are counted at the first mapping, and then belong to the file: a
             // trial mapping tells whether there are enough.
-            if Mapping::new(len, libc::MAP_SHARED, Some(memory.file.as_fd())).is_ok() {
-                return Ok(memory);
-            }
+            Mapping::new(len, libc::MAP_SHARED, Some(memory.file.as_fd()))?;
+            Ok(memory)
+        };
+        let small = || Self::make(name, len, 0, Backing::TransparentAsked);
+        match pages {
+            Pages::Auto => reserved().or_else(|_| small()),
+            Pages::Reserved => reserved(),
+            Pages::Small => small(),
         }
-        Self::make(name, len, 0, Backing::TransparentAsked)
     }
 
     fn make(name: &CStr, len: usize, flags: u32, backing: Backing) -> io::Result<Self> {
@@ -74,11 +115,15 @@ impl SharedMemory {
         // SAFETY: F_GET_SEALS takes nothing and returns a mask.
         let seals = sys::check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) })?;
         let needed = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
-        let len = usize::try_from(file.metadata()?.len()).unwrap_or(0);
+        let metadata = file.metadata()?;
+        let len = usize::try_from(metadata.len()).unwrap_or(0);
         if seals & needed != needed || len == 0 || !len.is_multiple_of(HUGE_PAGE) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "not memory of this crate"));
         }
-        Ok(Self { file, len, backing: Backing::TransparentAsked })
+        // hugetlbfs tells its page size as the block size; tmpfs has the processor's.
+        let reserved = metadata.blksize() == HUGE_PAGE as u64;
+        let backing = if reserved { Backing::Reserved } else { Backing::TransparentAsked };
+        Ok(Self { file, len, backing })
     }
 
     /// Maps it. One mapping at a time in all processes of the machine, so that the bytes have one
@@ -87,13 +132,24 @@ impl SharedMemory {
     /// # Errors
     /// `WouldBlock` while another mapping made by this function exists, else the kernel's.
     pub fn map(&self) -> io::Result<Region> {
+        self.map_of(Pages::Auto)
+    }
+
+    /// As [`SharedMemory::map`]; with [`Pages::Small`] transparent huge pages are refused.
+    ///
+    /// # Errors
+    /// As [`SharedMemory::map`].
+    pub fn map_of(&self, pages: Pages) -> io::Result<Region> {
         // A lock belongs to the open file, and a descriptor that was passed on shares that: so open
         // the memory anew, and lock that.
         let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         lock_exclusively(&file)?;
         let mapping = Mapping::new(self.len, libc::MAP_SHARED, Some(file.as_fd()))?;
-        mapping.ask_for_huge_pages();
+        match pages {
+            Pages::Small => mapping.advise(libc::MADV_NOHUGEPAGE),
+            Pages::Auto | Pages::Reserved => mapping.advise(libc::MADV_HUGEPAGE),
+        }
         Ok(Region { mapping, backing: self.backing, _lock: Some(file) })
     }
 
@@ -148,7 +204,7 @@ impl Region {
             return Ok(Self { mapping, backing: Backing::Reserved, _lock: None });
         }
         let mapping = Mapping::new(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, None)?;
-        mapping.ask_for_huge_pages();
+        mapping.advise(libc::MADV_HUGEPAGE);
         Ok(Self { mapping, backing: Backing::TransparentAsked, _lock: None })
     }
 
@@ -182,18 +238,79 @@ impl Region {
         self.backing
     }
 
+    /// Has the kernel put memory behind all of it now instead of at the first touch of each page; what
+    /// is there already stays as it is.
+    ///
+    /// # Errors
+    /// `OutOfMemory`, or the kernel's.
+    pub fn prefault(&mut self) -> io::Result<()> {
+        let (start, len) = (self.mapping.start.as_ptr(), self.mapping.len);
+        // SAFETY: the range is ours and mapped; this advice changes no content.
+        let done = unsafe { libc::madvise(start.cast(), len, libc::MADV_POPULATE_WRITE) };
+        match sys::check(done) {
+            // Before Linux 5.14: touch every page.
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
+                for byte in self.as_mut_slice().iter_mut().step_by(SMALL_PAGE) {
+                    let byte = ptr::from_mut(byte);
+                    // SAFETY: a valid reference; volatile, so that writing what is there is not left out.
+                    unsafe { byte.write_volatile(byte.read_volatile()) };
+                }
+                Ok(())
+            }
+            done => done.map(drop),
+        }
+    }
+
+    /// What the kernel has put behind it so far (`/proc/self/smaps`).
+    ///
+    /// # Errors
+    /// The file cannot be read, or does not list the region.
+    pub fn page_use(&self) -> io::Result<PageUse> {
+        let start = self.mapping.start.as_ptr() as usize;
+        let smaps = std::fs::read_to_string("/proc/self/smaps")?;
+        page_use_of(&smaps, start, start + self.mapping.len)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "not in /proc/self/smaps"))
+    }
+
     /// Bytes of resident memory now, by asking the kernel for the page table (`mincore(2)`).
     ///
     /// # Errors
     /// The kernel's.
     pub fn resident(&self) -> io::Result<usize> {
-        const PAGE: usize = 4096;
-        let mut pages = vec![0u8; self.mapping.len.div_ceil(PAGE)];
+        let mut pages = vec![0u8; self.mapping.len.div_ceil(SMALL_PAGE)];
         let start = self.mapping.start.as_ptr().cast();
         // SAFETY: the range is mapped and the vector has one byte for each of its pages.
         sys::check(unsafe { libc::mincore(start, self.mapping.len, pages.as_mut_ptr()) })?;
-        Ok(pages.iter().filter(|p| **p & 1 != 0).count() * PAGE)
+        Ok(pages.iter().filter(|p| **p & 1 != 0).count() * SMALL_PAGE)
     }
+}
+
+/// Sums over the mappings within a range of addresses; `None` when there is none.
+fn page_use_of(smaps: &str, start: usize, end: usize) -> Option<PageUse> {
+    let mut found = None;
+    let mut inside = false;
+    let (mut resident, mut used) = (0, PageUse::default());
+    for line in smaps.lines() {
+        let (first, rest) = line.split_once(' ')?;
+        if let Some((from, to)) = first.split_once('-') {
+            let address = |text| usize::from_str_radix(text, 16).ok();
+            inside = address(from)? >= start && address(to)? <= end;
+            found = found.or(inside.then_some(()));
+        } else if inside && let Some(kilobytes) = rest.trim().strip_suffix(" kB") {
+            let bytes = kilobytes.trim().parse::<u64>().ok()? << 10;
+            match first {
+                "Rss:" => resident += bytes,
+                "AnonHugePages:" | "ShmemPmdMapped:" | "FilePmdMapped:" => {
+                    used.transparent += bytes;
+                }
+                "Shared_Hugetlb:" | "Private_Hugetlb:" => used.reserved += bytes,
+                _ => {}
+            }
+        }
+    }
+    // `Rss` leaves out reserved pages.
+    used.small = u64::saturating_sub(resident, used.transparent);
+    found.map(|()| used)
 }
 
 /// A range of mapped addresses, unmapped on drop.
@@ -236,10 +353,10 @@ impl Mapping {
         Ok(Self { start, len })
     }
 
-    /// Asks for transparent huge pages; a kernel without them ignores it.
-    fn ask_for_huge_pages(&self) {
-        // SAFETY: the range is ours and mapped; the advice changes no content.
-        unsafe { libc::madvise(self.start.as_ptr().cast(), self.len, libc::MADV_HUGEPAGE) };
+    /// Asks for transparent huge pages or for none; a kernel without them ignores it.
+    fn advise(&self, huge_or_not: c_int) {
+        // SAFETY: the range is ours and mapped; these two kinds of advice change no content.
+        unsafe { libc::madvise(self.start.as_ptr().cast(), self.len, huge_or_not) };
     }
 }
 
@@ -265,4 +382,36 @@ fn round_up(len: usize) -> io::Result<usize> {
     len.checked_next_multiple_of(HUGE_PAGE)
         .filter(|l| *l > 0 && isize::try_from(*l).is_ok())
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "length is zero or too large"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMAPS: &str = "\
+7f0000000000-7f0000400000 rw-s 00000000 00:01 1 /memfd:other (deleted)
+Rss:                4096 kB
+7f0000400000-7f0000800000 rw-s 00000000 00:01 2 /memfd:lvsd-sessions (deleted)
+Size:               4096 kB
+Rss:                3072 kB
+AnonHugePages:         0 kB
+ShmemPmdMapped:     2048 kB
+Shared_Hugetlb:        0 kB
+VmFlags: rd wr sh mr mw me ms sd
+7f0000800000-7f0000a00000 rw-s 00000000 00:0f 3 /anon_hugepage (deleted)
+Rss:                   0 kB
+Shared_Hugetlb:     2048 kB
+THPeligible:           0
+";
+
+    #[test]
+    fn only_the_mappings_of_the_range_count_each_by_its_pages() {
+        let of = |start, end| page_use_of(SMAPS, start, end);
+        let (mib, at) = (1 << 20, 0x7f00_0040_0000);
+        let middle = PageUse { reserved: 0, transparent: 2 * mib, small: mib };
+        assert_eq!(of(at, at + (4 << 20)), Some(middle));
+        let both = PageUse { reserved: 2 * mib, ..middle };
+        assert_eq!(of(at, at + (6 << 20)), Some(both));
+        assert_eq!(of(0x1000, 0x2000), None);
+    }
 }

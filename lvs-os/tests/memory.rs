@@ -1,7 +1,7 @@
 //! Memory regions: alignment, sharing by descriptor, one owner at a time.
 
 use lvs_os::channel::Channel;
-use lvs_os::memory::{HUGE_PAGE, Region, SharedMemory};
+use lvs_os::memory::{Backing, HUGE_PAGE, PageUse, Pages, Region, SharedMemory};
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
@@ -25,6 +25,31 @@ fn a_region_is_not_resident_before_it_is_touched() {
     assert_eq!(region.resident().unwrap(), 0);
     region.as_mut_slice().fill(1);
     assert_eq!(region.resident().unwrap(), 8 * HUGE_PAGE);
+}
+
+#[test]
+fn a_prefaulted_region_is_resident_counted_by_pages_and_keeps_its_bytes() {
+    for pages in [Pages::Auto, Pages::Small] {
+        let memory = SharedMemory::create_of(c"sessions", 4 * HUGE_PAGE, pages).unwrap();
+        let mut region = memory.map_of(pages).unwrap();
+        region.as_mut_slice()[12345] = 42;
+        assert!(region.page_use().unwrap() != PageUse::default());
+        region.prefault().unwrap();
+        let PageUse { reserved, transparent, small } = region.page_use().unwrap();
+        assert_eq!(reserved + transparent + small, 4 * HUGE_PAGE as u64);
+        assert_eq!(reserved > 0, region.backing() == Backing::Reserved);
+        assert_eq!(region.resident().unwrap(), 4 * HUGE_PAGE);
+        assert_eq!(region.as_slice()[12345], 42);
+        assert!(pages == Pages::Auto || small == 4 * HUGE_PAGE as u64);
+    }
+}
+
+/// More than any machine has reserved. Nothing is taken: the kernel refuses at the mapping.
+#[test]
+fn reserved_pages_that_are_not_there_are_an_error_and_auto_takes_others() {
+    let len = 1 << 44;
+    assert!(SharedMemory::create_of(c"sessions", len, Pages::Reserved).is_err());
+    assert!(SharedMemory::create_of(c"sessions", len, Pages::Auto).is_ok());
 }
 
 #[test]

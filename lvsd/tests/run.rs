@@ -139,6 +139,51 @@ fn the_status_counts_packets_and_the_reasons_of_drops() {
     });
 }
 
+/// Free huge pages of 2 MiB that were reserved.
+fn reserved_pages() -> u64 {
+    let path = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
+    fs::read_to_string(path).map_or(0, |text| text.trim().parse().unwrap_or(0))
+}
+
+#[test]
+fn session_memory_is_all_there_before_the_first_packet_and_is_told_by_its_pages() {
+    in_namespaces(|space| {
+        let scratch = Scratch::new("memory", space);
+        let mut running = Running::start(space, &scratch);
+        let status = running.until("memory", |status| status["memory"].is_object());
+        let part = |kind: &str| status["memory"][kind].as_u64().expect("bytes");
+        let all = part("reserved") + part("transparent") + part("small");
+        // 129 022 FullNAT sessions, and 65 536 NAT sessions.
+        assert!(all > 8 << 20 && all % (2 << 20) == 0, "{status}");
+        let said = fs::read_to_string(scratch.path("stderr")).expect("written");
+        let kinds =
+            [("reserved", "reserved"), ("transparent", "transparent"), ("small", "ordinary")];
+        for (key, word) in kinds {
+            let text = format!("{} MiB in {word}", part(key).div_ceil(1 << 20));
+            assert_eq!(said.contains(&text), part(key) > 0, "{said}");
+        }
+        assert_eq!(running.stop(Signal::Terminate).0.code(), Some(0));
+    });
+}
+
+#[test]
+fn without_the_reserved_huge_pages_that_it_insists_on_nothing_starts() {
+    if reserved_pages() > 0 {
+        eprintln!("SKIPPED: this machine has reserved huge pages");
+        return;
+    }
+    in_namespaces(|space| {
+        let scratch = Scratch::new("reserved", space);
+        let text = format!("[director]\nhuge_pages = \"reserved\"\n{CONFIG}");
+        let failed = run(space, &scratch.file("reserved.toml", &text));
+        let said = String::from_utf8_lossy(&failed.stderr).into_owned();
+        assert_eq!(failed.status.code(), Some(1), "{said}");
+        assert!(said.contains("too few reserved huge pages"), "{said}");
+        assert!(said.contains("vm.nr_hugepages"), "{said}");
+        assert_eq!(space.blackholes(), [""; 0]);
+    });
+}
+
 #[test]
 fn a_second_director_on_the_same_interface_is_refused() {
     in_namespaces(|space| {

@@ -67,6 +67,20 @@ pub struct Director {
     pub workers: u16,
     /// Persistent clients at once.
     pub templates: u32,
+    /// What the session memory is made of.
+    pub huge_pages: HugePages,
+}
+
+/// `huge_pages` of `[director]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HugePages {
+    /// Reserved ones, else transparent ones, else none.
+    #[default]
+    Auto,
+    /// Reserved ones or no start.
+    Reserved,
+    /// None.
+    Off,
 }
 
 impl Default for Director {
@@ -77,6 +91,7 @@ impl Default for Director {
             sessions: 65_536,
             workers: 1,
             templates: 65_536,
+            huge_pages: HugePages::Auto,
         }
     }
 }

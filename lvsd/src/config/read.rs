@@ -8,7 +8,7 @@ mod service;
 
 use super::diag::{Diagnostic, Sink, Span};
 use super::model::{
-    Config, Director, LocalPool, Neighbour, Port, Profile, Route, SelfOwner, Timeouts,
+    Config, Director, HugePages, LocalPool, Neighbour, Port, Profile, Route, SelfOwner, Timeouts,
 };
 use super::range::PortRange;
 use super::reader::{Table, Wrong, open_all};
@@ -123,8 +123,14 @@ fn director(table: &mut Table<'_, '_>, sink: &mut Sink) -> Director {
         templates: table
             .or("templates", default.templates, |v| value::integer(v, 0, MOST_TEMPLATES), sink)
             .value,
+        huge_pages: table
+            .or("huge_pages", default.huge_pages, |v| value::choice(v, &HUGE_PAGES), sink)
+            .value,
     }
 }
+
+const HUGE_PAGES: [(&str, HugePages); 3] =
+    [("auto", HugePages::Auto), ("reserved", HugePages::Reserved), ("off", HugePages::Off)];
 
 fn workers(written: &DeValue<'_>) -> Result<u16, Wrong> {
     let workers: u16 = value::integer(written, 1, MOST_WORKERS)?;

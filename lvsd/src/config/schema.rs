@@ -95,6 +95,13 @@ pub const DIRECTOR: Section = Section {
             "1000000",
             "How many persistent clients can be known at once, over all services; about 65 bytes each. Beyond that idle ones are forgotten first.",
         ),
+        key(
+            "huge_pages",
+            "\"auto\", \"reserved\" or \"off\"",
+            "`\"auto\"`",
+            "\"reserved\"",
+            "What the session memory is made of. `auto`: huge pages that were reserved (`vm.nr_hugepages`) if there are enough, else transparent ones as far as the kernel gives them; `reserved`: reserved ones, or `run` does not start; `off`: ordinary pages. What was got is said at the start and in the status.",
+        ),
     ],
     inner: &[],
 };

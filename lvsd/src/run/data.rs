@@ -1,7 +1,8 @@
 //! The data process: gives up every privilege, takes what the supervisor hands it, carries packets.
 
 use super::fleet::{self, Work};
-use super::message::{self, FromData, ToData};
+use super::message::{self, FromData, Memory, ToData};
+use super::supervisor;
 use super::swap::Supply;
 use super::worker::Control;
 use crate::Exit;
@@ -13,7 +14,7 @@ use lvs_core::snapshot::Snapshot;
 use lvs_director::Generation;
 use lvs_io_afpacket::{Fanout, PortSockets};
 use lvs_os::channel::Channel;
-use lvs_os::memory::SharedMemory;
+use lvs_os::memory::{PageUse, Pages, Region, SharedMemory};
 use lvs_os::{privilege, process};
 use std::fs;
 use std::io::{self, IsTerminal};
@@ -81,8 +82,9 @@ struct Handed {
 
 fn serve(channel: &Arc<Channel>) -> Result<(), String> {
     let handed = take(channel)?;
-    let mut region =
-        handed.memory.map().map_err(|error| format!("cannot map the session memory: {error}"))?;
+    let pages = supervisor::pages(handed.layout.director.huge_pages);
+    let (mut region, memory) = mapped(&handed.memory, pages)
+        .map_err(|error| format!("cannot map the session memory: {error}"))?;
     let first = config::generation(&handed.config, None).map_err(|error| error.to_string())?;
     let first = Arc::new(first);
     let control = Arc::new(Control::default());
@@ -98,11 +100,19 @@ fn serve(channel: &Arc<Channel>) -> Result<(), String> {
     };
     let ready = |supplies| {
         obey(channel, &control, Reloads { supplies, present: first, text: String::new() });
-        told(FromData::Ready { uid: process::effective_uid() })
+        told(FromData::Ready { uid: process::effective_uid(), memory })
     };
     fleet::run(&work, sockets, region.as_mut_slice(), ready, |counts| {
         told(FromData::Counts(counts))
     })
+}
+
+/// Maps the session memory with pages behind all of it: the first packet of a session waits for none.
+fn mapped(memory: &SharedMemory, pages: Pages) -> io::Result<(Region, Memory)> {
+    let mut region = memory.map_of(pages)?;
+    region.prefault()?;
+    let PageUse { reserved, transparent, small } = region.page_use()?;
+    Ok((region, Memory { reserved, transparent, small }))
 }
 
 /// The sockets of each worker, with the program that spreads packets over them.

@@ -54,6 +54,8 @@ pub(super) enum FromData {
     Ready {
         /// The user that it runs as.
         uid: u32,
+        /// What its session memory is made of.
+        memory: Memory,
     },
     /// Its counters.
     Counts(Counts),
@@ -63,6 +65,33 @@ pub(super) enum FromData {
     Installed(u64),
     /// The configuration of this number is not, and why; the one before still is.
     Refused(u64, String),
+}
+
+/// Bytes of session memory by the kind of page; all of it is there before the first packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Memory {
+    /// Huge pages that were reserved.
+    pub(super) reserved: u64,
+    /// Huge pages that the kernel gave by itself.
+    pub(super) transparent: u64,
+    /// Ordinary pages.
+    pub(super) small: u64,
+}
+
+impl core::fmt::Display for Memory {
+    /// In MiB, without what there is none of.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let kinds = [
+            (self.reserved, "reserved huge pages"),
+            (self.transparent, "transparent huge pages"),
+            (self.small, "ordinary pages"),
+        ];
+        let parts = kinds.into_iter().filter(|(bytes, _)| *bytes > 0);
+        let parts: Vec<_> = parts
+            .map(|(bytes, kind)| format!("{} MiB in {kind}", bytes.div_ceil(1 << 20)))
+            .collect();
+        f.write_str(&parts.join(", "))
+    }
 }
 
 /// Counters of a data process since it began.
@@ -367,6 +396,14 @@ mod tests {
         let counts = Counts { servers: vec![server; MOST_SERVERS], ..Counts::default() };
         let bytes = serde_json::to_vec(&FromData::Counts(counts)).unwrap().len();
         assert!(bytes < LONGEST - (24 << 10), "{bytes}: room for ports and drops is missing");
+    }
+
+    #[test]
+    fn memory_is_told_by_the_kinds_that_there_are() {
+        let mixed = Memory { reserved: 0, transparent: 6 << 20, small: (2 << 20) + 1 };
+        assert_eq!(mixed.to_string(), "6 MiB in transparent huge pages, 3 MiB in ordinary pages");
+        let reserved = Memory { reserved: 4 << 20, ..Memory::default() };
+        assert_eq!(reserved.to_string(), "4 MiB in reserved huge pages");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The status file: what `lvsd run` is doing, as JSON, replaced as a whole.
 
-use super::message::Counts;
+use super::message::{Counts, Memory};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, Write};
@@ -66,6 +66,8 @@ pub(super) struct Status {
     pub(super) configuration: u64,
     /// The last answer to SIGHUP.
     pub(super) reload: Reload,
+    /// What the session memory of the present data process is made of; of the last one while there is none.
+    pub(super) memory: Memory,
     /// Counters of the present data process; of the last one while there is none.
     #[serde(flatten)]
     pub(super) counts: Counts,
@@ -83,6 +85,7 @@ impl Status {
             restarts: 0,
             configuration: 1,
             reload: Reload { count: 0, outcome: Outcome::None, message: String::new() },
+            memory: Memory::default(),
             counts: Counts::default(),
         }
     }

@@ -10,10 +10,10 @@ use super::routes::Blackholes;
 use super::say;
 use super::status::{Outcome, Reload, State, Status, StatusFile};
 use crate::check::counted;
-use crate::config::{Config, Loaded};
+use crate::config::{Config, HugePages, Loaded};
 use core::net::IpAddr;
 use core::time::Duration;
-use lvs_os::memory::SharedMemory;
+use lvs_os::memory::{HUGE_PAGE, Pages, SharedMemory};
 use lvs_os::signal::{Signal, Signals};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -87,8 +87,16 @@ pub(super) fn supervise(args: &Args, loaded: Loaded) -> Result<(), String> {
 /// Makes what every data process gets.
 fn share(config: &Config, text: &str) -> Result<Shared, String> {
     let size = config.run_memory().map_err(|error| error.to_string())?;
-    let memory = SharedMemory::create(c"lvsd-sessions", size.max(1)).map_err(|error| {
+    let pages = pages(config.director.huge_pages);
+    let memory = SharedMemory::create_of(c"lvsd-sessions", size.max(1), pages).map_err(|error| {
         let megabytes = size.div_ceil(1 << 20);
+        if pages == Pages::Reserved {
+            return format!(
+                "too few reserved huge pages for the sessions ({} of 2 MiB: {error}); reserve more with \
+                 `sysctl vm.nr_hugepages`, or set `huge_pages = \"auto\"`",
+                counted(size.max(1).div_ceil(HUGE_PAGE), "page"),
+            );
+        }
         format!("no memory for sessions ({megabytes} MiB): {error}; use fewer local addresses")
     })?;
     let seed = match config.director.seed {
@@ -96,6 +104,15 @@ fn share(config: &Config, text: &str) -> Result<Shared, String> {
         None => random().map_err(|error| format!("no random seed: {error}"))?,
     };
     Ok(Shared { layout: text.into(), seed, memory: Arc::new(memory) })
+}
+
+/// The setting as the memory takes it.
+pub(super) const fn pages(setting: HugePages) -> Pages {
+    match setting {
+        HugePages::Auto => Pages::Auto,
+        HugePages::Reserved => Pages::Reserved,
+        HugePages::Off => Pages::Small,
+    }
 }
 
 fn random() -> std::io::Result<u64> {
@@ -188,13 +205,15 @@ impl Supervisor<'_> {
     fn hear(&mut self, said: FromData) -> Result<(), String> {
         self.heard = Instant::now();
         match said {
-            FromData::Ready { uid } => {
+            FromData::Ready { uid, memory } => {
                 self.was_ready = true;
                 self.status.state = State::Running;
+                self.status.memory = memory;
                 self.status.configuration = self.current.number;
                 let pid = self.status.data_pid.unwrap_or(0);
                 say(&format!(
-                    "ready: {}, {}; data process {pid}, user {uid}, no capabilities",
+                    "ready: {}, {}; data process {pid}, user {uid}, no capabilities; \
+                     session memory: {memory}",
                     counted(self.current.loaded.config.ports.len(), "port"),
                     counted(self.current.loaded.config.services.len(), "service"),
                 ));
