@@ -81,7 +81,7 @@ impl Pool {
 
 /// A packet: its buffer, where in it, and the state of its checksum.
 ///
-/// Invariant: `place` is a buffer of a [`Pool`] whose state is [`TAKEN`] by this handle alone, and
+/// Invariant: `place` is a buffer of a [`Pool`] whose state is `TAKEN` by this handle alone, and
 /// `SIDE <= start <= end <= STRIDE`.
 pub struct Buf {
     place: NonNull<u8>,

@@ -17,8 +17,8 @@
 
 use crate::director::Director;
 use crate::emit::ETHERNET;
-use crate::flight::{DEPTH, Stage, kind};
-use crate::outputs::Outputs;
+use crate::flight::{DEPTH, Keys, Stage, kind};
+use crate::outputs::{Outputs, Ports};
 use crate::short::LONG_WAY;
 use lvs_core::addr::MacAddr;
 use lvs_core::flow::{L4Proto, WireTuple};
@@ -80,18 +80,16 @@ impl<P: PortPlan> Director<'_, P> {
         burst: &mut Burst<L::Buf>,
         out: &mut Outputs<L::Buf>,
     ) {
-        let Some(mut stage) = out.flight.place() else { return };
+        let Some((stage, keys)) = out.flight.enter() else { return };
         stage.burst.append(burst);
         (stage.port, stage.advanced, stage.epoch) = (port, false, self.epoch);
         stage.opened = self.counters.sessions_opened;
         let here = self.mac(lane, port);
-        self.look(&mut stage, &here, out);
-        out.flight.enter(stage);
+        self.look(stage, &here, keys);
     }
 
     /// Reads what is quick to read and starts the lookups.
-    fn look<B: PacketBuf>(&self, stage: &mut Stage<B>, here: &MacAddr, out: &mut Outputs<B>) {
-        let keys = &mut *out.flight.keys;
+    fn look<B: PacketBuf>(&self, stage: &mut Stage<B>, here: &MacAddr, keys: &mut Keys) {
         let (mut v4, mut v6) = (0usize, 0usize);
         let packets = stage.burst.iter().zip(&mut stage.kinds).zip(&mut stage.hints);
         for (number, ((packet, kind), hint)) in (0u8..).zip(packets) {
@@ -173,35 +171,26 @@ impl<P: PortPlan> Director<'_, P> {
     }
 
     fn conclude_oldest<L: Lane>(&mut self, now: Time, lane: &mut L, out: &mut Outputs<L::Buf>) {
-        let Some(mut stage) = out.flight.leave() else { return };
-        self.conclude(now, lane, &mut stage, out);
-        out.flight.give_back(stage);
-    }
-
-    fn conclude<L: Lane>(
-        &mut self,
-        now: Time,
-        lane: &mut L,
-        stage: &mut Stage<L::Buf>,
-        out: &mut Outputs<L::Buf>,
-    ) {
-        self.edit_all(now, lane, stage, out);
-        if stage.is_for_one_port() && out.append_all(stage) {
-            return;
+        let Outputs { flight, ports, .. } = out;
+        let Some(stage) = flight.oldest() else { return };
+        self.edit_all(now, lane, stage, ports);
+        let (port, mut slow) = (stage.port, Burst::new());
+        if !(stage.is_for_one_port() && ports.append_all(stage)) {
+            let mut fates = stage.fates.iter();
+            stage.burst.drain_with(|packet| {
+                let left = match fates.next() {
+                    Some(&port) if port != LONG_WAY => {
+                        ports.append(PortId(u16::from(port)), packet)
+                    }
+                    _ => Some(packet),
+                };
+                if let Some(packet) = left {
+                    // The burst that is drained has no more packets than this one has places.
+                    let _ = slow.push(packet);
+                }
+            });
         }
-        let mut slow = Burst::new();
-        let mut fates = stage.fates.iter();
-        stage.burst.drain_with(|packet| {
-            let left = match fates.next() {
-                Some(&port) if port != LONG_WAY => out.append(PortId(u16::from(port)), packet),
-                _ => Some(packet),
-            };
-            if let Some(packet) = left {
-                // The burst that is drained has no more packets than this one has places.
-                let _ = slow.push(packet);
-            }
-        });
-        let port = stage.port;
+        flight.leave();
         slow.drain_with(|packet| {
             self.process_one(now, lane, port, packet, out);
         });
@@ -213,9 +202,9 @@ impl<P: PortPlan> Director<'_, P> {
         now: Time,
         lane: &mut L,
         stage: &mut Stage<L::Buf>,
-        out: &mut Outputs<L::Buf>,
+        ports: &mut Ports<L::Buf>,
     ) {
-        let mut passing = self.ready(now, lane, stage.burst.len(), out);
+        let mut passing = self.ready(now, lane, stage.burst.len(), ports);
         // What the first look read may have been replaced since.
         let mut held = if stage.epoch == self.epoch { 0 } else { u64::MAX };
         let looks = stage.kinds.iter().zip(&stage.hints).zip(&mut stage.fates);

@@ -65,8 +65,8 @@ pub(crate) struct Stage<B> {
 }
 
 impl<B> Stage<B> {
-    fn new() -> Box<Self> {
-        Box::new(Self {
+    fn new() -> Self {
+        Self {
             burst: Burst::new(),
             port: PortId(0),
             kinds: [0; BURST],
@@ -74,10 +74,10 @@ impl<B> Stage<B> {
             fates: [0; BURST],
             v4: Asked::NONE,
             v6: Asked::NONE,
-            advanced: false,
+            advanced: true,
             epoch: 0,
             opened: 0,
-        })
+        }
     }
 }
 
@@ -96,20 +96,20 @@ pub(crate) struct Keys {
     pub(crate) v6: [KeyV6; BURST],
 }
 
-/// The bursts under way, oldest first, and the places of those that are not.
+/// The bursts under way, in a ring of places that are made once.
 pub(crate) struct Flight<B> {
-    under_way: [Option<Box<Stage<B>>>; DEPTH],
+    stages: Box<[Stage<B>]>,
+    first: usize,
     count: usize,
-    spare: [Option<Box<Stage<B>>>; DEPTH],
-    pub(crate) keys: Box<Keys>,
+    keys: Box<Keys>,
 }
 
 impl<B> Flight<B> {
     pub(crate) fn new() -> Self {
         Self {
-            under_way: [const { None }; DEPTH],
+            stages: (0..DEPTH).map(|_| Stage::new()).collect(),
+            first: 0,
             count: 0,
-            spare: core::array::from_fn(|_| Some(Stage::new())),
             keys: Box::new(Keys { v4: [KeyV4::default(); BURST], v6: [KeyV6::default(); BURST] }),
         }
     }
@@ -120,40 +120,32 @@ impl<B> Flight<B> {
 
     /// Packets under way.
     pub(crate) fn packets(&self) -> usize {
-        self.under_way.iter().flatten().map(|stage| stage.burst.len()).sum()
+        self.stages.iter().map(|stage| stage.burst.len()).sum()
     }
 
-    /// An empty place; `None` while all are under way.
-    pub(crate) fn place(&mut self) -> Option<Box<Stage<B>>> {
-        self.spare.iter_mut().find_map(Option::take)
-    }
-
-    /// Sends a burst on its way.
-    pub(crate) fn enter(&mut self, stage: Box<Stage<B>>) {
-        // There are as many places here as there are stages.
-        if let Some(free) = self.under_way.get_mut(self.count) {
-            *free = Some(stage);
-            self.count = self.count.wrapping_add(1);
+    /// Sends a burst on its way: its place, empty, and room for its keys. `None` while all are under way.
+    pub(crate) fn enter(&mut self) -> Option<(&mut Stage<B>, &mut Keys)> {
+        if self.count >= DEPTH {
+            return None;
         }
+        let at = self.first.wrapping_add(self.count) % DEPTH;
+        self.count = self.count.wrapping_add(1);
+        Some((self.stages.get_mut(at)?, &mut self.keys))
     }
 
     /// The oldest burst.
-    pub(crate) fn leave(&mut self) -> Option<Box<Stage<B>>> {
-        let oldest = self.under_way.first_mut()?.take()?;
-        self.under_way.rotate_left(1);
+    pub(crate) fn oldest(&mut self) -> Option<&mut Stage<B>> {
+        if self.count == 0 { None } else { self.stages.get_mut(self.first % DEPTH) }
+    }
+
+    /// The oldest burst has arrived: its place is free.
+    pub(crate) fn leave(&mut self) {
+        self.first = self.first.wrapping_add(1) % DEPTH;
         self.count = self.count.saturating_sub(1);
-        Some(oldest)
     }
 
-    /// Gives the place of a burst back that has arrived.
-    pub(crate) fn give_back(&mut self, stage: Box<Stage<B>>) {
-        if let Some(free) = self.spare.iter_mut().find(|place| place.is_none()) {
-            *free = Some(stage);
-        }
-    }
-
-    /// The bursts under way, oldest first.
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Box<Stage<B>>> {
-        self.under_way.iter_mut().flatten()
+    /// The places of all bursts; those that are not under way are empty.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Stage<B>> {
+        self.stages.iter_mut()
     }
 }

@@ -11,7 +11,7 @@ pub const MAX_PORTS: u16 = 64;
 /// One transmit burst per port, made once and used again, and up to [`DEPTH`](crate::DEPTH) bursts under way.
 pub struct Outputs<B> {
     pub(crate) flight: Flight<B>,
-    ports: Box<[Burst<B>]>,
+    pub(crate) ports: Ports<B>,
     dropped: u64,
 }
 
@@ -22,50 +22,14 @@ impl<B: PacketBuf> Outputs<B> {
         let flight = Flight::new();
         Self {
             flight,
-            ports: (0..ports.min(MAX_PORTS)).map(|_| Burst::new()).collect(),
+            ports: Ports((0..ports.min(MAX_PORTS)).map(|_| Burst::new()).collect()),
             dropped: 0,
         }
     }
 
     /// What waits for a port.
     pub fn port(&mut self, port: PortId) -> Option<&mut Burst<B>> {
-        self.ports.get_mut(port.index())
-    }
-
-    /// Whether a port can take so many packets. When not, what waits is first offered to the device.
-    pub(crate) fn make_room<L: Lane<Buf = B>>(
-        &mut self,
-        lane: &mut L,
-        port: PortId,
-        count: usize,
-    ) -> bool {
-        let Some(burst) = self.ports.get_mut(port.index()) else { return false };
-        if burst.room() < count {
-            // An error of the device shows as packets that stay.
-            let _ = lane.tx_burst(port, burst);
-        }
-        burst.room() >= count
-    }
-
-    /// Queues all packets of a burst for the port of the first one, if there is room.
-    pub(crate) fn append_all(&mut self, stage: &mut Stage<B>) -> bool {
-        let [port, ..] = stage.fates;
-        match self.ports.get_mut(usize::from(port)) {
-            Some(burst) if burst.room() >= stage.burst.len() => {
-                burst.append(&mut stage.burst);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Queues a packet for which there is [room](Self::make_room), else gives it back.
-    #[inline(always)]
-    pub(crate) fn append(&mut self, port: PortId, packet: B) -> Option<B> {
-        match self.ports.get_mut(port.index()) {
-            Some(burst) => burst.push(packet).err(),
-            None => Some(packet),
-        }
+        self.ports.0.get_mut(port.index())
     }
 
     /// Queues a packet; a full burst is first offered to the device.
@@ -79,7 +43,7 @@ impl<B: PacketBuf> Outputs<B> {
         port: PortId,
         packet: B,
     ) -> Result<(), B> {
-        let Some(burst) = self.ports.get_mut(port.index()) else { return Err(packet) };
+        let Some(burst) = self.ports.0.get_mut(port.index()) else { return Err(packet) };
         if burst.room() == 0 {
             // An error of the device shows as a burst that stays full.
             let _ = lane.tx_burst(port, burst);
@@ -90,7 +54,7 @@ impl<B: PacketBuf> Outputs<B> {
     /// Offers everything to the devices; what they do not take now stays for the next call, or is
     /// dropped and counted on a port that cannot transmit at all.
     pub fn flush<L: Lane<Buf = B>>(&mut self, lane: &mut L) {
-        for (number, burst) in (0u16..).zip(self.ports.iter_mut()) {
+        for (number, burst) in (0u16..).zip(self.ports.0.iter_mut()) {
             if burst.is_empty() {
                 continue;
             }
@@ -118,7 +82,7 @@ impl<B: PacketBuf> Outputs<B> {
     /// Packets that wait for transmission.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.ports.iter().fold(0, |sum, burst| sum.saturating_add(burst.len()))
+        self.ports.0.iter().fold(0, |sum, burst| sum.saturating_add(burst.len()))
     }
 
     /// Whether nothing waits.
@@ -128,8 +92,49 @@ impl<B: PacketBuf> Outputs<B> {
     }
 }
 
+/// What waits for each port.
+pub(crate) struct Ports<B>(Box<[Burst<B>]>);
+
+impl<B: PacketBuf> Ports<B> {
+    /// Whether a port can take so many packets. When not, what waits is first offered to the device.
+    pub(crate) fn make_room<L: Lane<Buf = B>>(
+        &mut self,
+        lane: &mut L,
+        port: PortId,
+        count: usize,
+    ) -> bool {
+        let Some(burst) = self.0.get_mut(port.index()) else { return false };
+        if burst.room() < count {
+            // An error of the device shows as packets that stay.
+            let _ = lane.tx_burst(port, burst);
+        }
+        burst.room() >= count
+    }
+
+    /// Queues all packets of a burst for the port of the first one, if there is room.
+    pub(crate) fn append_all(&mut self, stage: &mut Stage<B>) -> bool {
+        let [port, ..] = stage.fates;
+        match self.0.get_mut(usize::from(port)) {
+            Some(burst) if burst.room() >= stage.burst.len() => {
+                burst.append(&mut stage.burst);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Queues a packet for which there is [room](Self::make_room), else gives it back.
+    #[inline(always)]
+    pub(crate) fn append(&mut self, port: PortId, packet: B) -> Option<B> {
+        match self.0.get_mut(port.index()) {
+            Some(burst) => burst.push(packet).err(),
+            None => Some(packet),
+        }
+    }
+}
+
 impl<B> fmt::Debug for Outputs<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.ports.iter().map(|burst| burst.len())).finish()
+        f.debug_list().entries(self.ports.0.iter().map(|burst| burst.len())).finish()
     }
 }

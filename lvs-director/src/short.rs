@@ -4,7 +4,7 @@ use crate::director::{Director, mac_of, mtu_of};
 use crate::emit::ETHERNET;
 use crate::flight::kind;
 use crate::neighbour::{EXITS, Exit, Settled};
-use crate::outputs::Outputs;
+use crate::outputs::Ports;
 use lvs_core::counters::Traffic;
 use lvs_core::io::{L4Csum, Lane, PacketBuf, PortId};
 use lvs_core::plan::PortPlan;
@@ -35,7 +35,7 @@ impl<P: PortPlan> Director<'_, P> {
         now: Time,
         lane: &mut L,
         count: usize,
-        out: &mut Outputs<L::Buf>,
+        ports: &mut Ports<L::Buf>,
     ) -> Passing {
         let received = Traffic { packets: 0, bytes: 0 };
         let (mut full, mut completes) = (0, 0);
@@ -47,7 +47,7 @@ impl<P: PortPlan> Director<'_, P> {
             let exit = Exit { mac: mac_of(snapshot, lane, port), most };
             self.neighbours.set_exit(port, &exit);
             completes |= if caps.tx_csum { bit } else { 0 };
-            full |= if out.make_room(lane, port, count) { 0 } else { bit };
+            full |= if ports.make_room(lane, port, count) { 0 } else { bit };
         }
         Passing { now, tick: now.tick(), full, completes, received }
     }
