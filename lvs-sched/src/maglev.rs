@@ -72,10 +72,10 @@ impl Table {
         &self.places
     }
 
-    /// The server that a hash leads to.
-    #[inline]
-    fn server(&self, hash: u64) -> Option<usize> {
-        let place = steady::scaled(hash, self.places.len() as u32);
+    /// The server that a hash leads to in a table of so many places; nobody in an empty one.
+    #[inline(always)]
+    fn server(&self, hash: u64, places: u32) -> Option<usize> {
+        let place = steady::scaled(hash, places);
         self.places.get(place as usize).map(|at| usize::from(*at))
     }
 }
@@ -213,11 +213,12 @@ struct Maglev<const PLACES: u32, const SOURCE: bool> {
 impl<const PLACES: u32, const SOURCE: bool> Maglev<PLACES, SOURCE> {
     /// Another server for a flow whose own may not be used.
     #[cold]
+    #[inline(never)]
     fn other(&self, hash: u64, servers: &[ServerLoad]) -> Option<usize> {
         let (mut state, mut last) = (hash, 0);
         for draw in 1..=u64::from(DRAWS) {
             state = steady::step(state, draw);
-            last = self.table.server(state)?;
+            last = self.table.server(state, PLACES)?;
             if servers.get(last).is_some_and(ServerLoad::is_available) {
                 return Some(last);
             }
@@ -233,7 +234,7 @@ impl<const PLACES: u32, const SOURCE: bool> Scheduler for Maglev<PLACES, SOURCE>
 
     fn pick(&mut self, flow: &WireTuple, servers: &[ServerLoad]) -> Option<usize> {
         let hash = if SOURCE { steady::source(flow) } else { steady::flow(flow) };
-        let at = self.table.server(hash)?;
+        let at = self.table.server(hash, PLACES)?;
         if servers.get(at).is_some_and(ServerLoad::is_available) {
             return Some(at);
         }

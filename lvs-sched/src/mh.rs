@@ -3,12 +3,11 @@
 //! Table and hash of `net/netfilter/ipvs/ip_vs_mh.c` with its usual 4093 places, on a 64-bit
 //! little-endian kernel: each server has a permutation of the places from its address and port, and
 //! servers take turns at their next free place, as many turns in a row as their weight says (scaled down
-//! to 6 bits). A weight set to 0 keeps its places, so that nobody else's clients move; a client whose
+//! to 6 bits). A weight set to 0 keeps its places, over a reload too, so that nobody else's clients move; a client whose
 //! server may not be used gets nobody, or with `mh-fallback` another server.
 
 use crate::buckets::fold;
 use alloc::boxed::Box;
-use alloc::vec;
 use alloc::vec::Vec;
 use lvs_core::flow::WireTuple;
 use lvs_core::id::ServerId;
@@ -29,14 +28,19 @@ struct MaglevHash<const PORT: bool, const FALLBACK: bool> {
     step: SipHash13,
     /// Each server's newest weight above 0.
     weights: Vec<(ServerId, u16)>,
-    /// Servers by place; empty when nobody has a weight.
+    /// Each server's permutation of the places.
+    turns: Vec<Turn>,
+    /// Servers by place; empty when nobody has a weight. Memory for all places is there in any case.
     table: Vec<u32>,
 }
 
 /// A server while the table is filled.
 struct Turn {
-    place: u32,
+    home: u32,
     skip: u32,
+    /// Where its next search starts.
+    place: u32,
+    /// How many turns in a row it has.
     turns: u32,
 }
 
@@ -59,41 +63,63 @@ impl<const PORT: bool, const FALLBACK: bool> MaglevHash<PORT, FALLBACK> {
         self.weights = servers.iter().map(last).collect();
     }
 
-    fn turns(&self, servers: &[ServerLoad]) -> Vec<Turn> {
+    /// The weights that servers of weight 0 had under `before`; whether there were any.
+    fn recall_weights(&mut self, before: &[(ServerId, u16)]) -> bool {
+        let mut any = false;
+        for (at, (id, weight)) in self.weights.iter_mut().enumerate().filter(|(_, w)| w.1 == 0) {
+            // Few lists change their order.
+            let same = before.get(at).filter(|known| known.0 == *id);
+            if let Some(known) = same.or_else(|| before.iter().find(|known| known.0 == *id)) {
+                *weight = known.1;
+                any |= known.1 > 0;
+            }
+        }
+        any
+    }
+
+    /// Everything that takes memory: the permutations, and room for the table.
+    fn prepare(&mut self, servers: &[ServerLoad]) {
+        let turn = |server: &ServerLoad| {
+            let address = fold(server.addr.ip());
+            let hash = |hash| word(hash, address, server.addr.port(), 0);
+            let (home, skip) = (hash(&self.hash) % SIZE, hash(&self.step) % (SIZE - 1) + 1);
+            Turn { home, skip, place: home, turns: 0 }
+        };
+        self.turns = servers.iter().map(turn).collect();
+        self.table.clear();
+        self.table.reserve_exact(SIZE as usize);
+    }
+
+    /// How many turns in a row each weight means.
+    fn scale(&mut self) {
         let weights = || self.weights.iter().map(|(_, weight)| u32::from(*weight));
         let divisor = weights().fold(0, crate::wrr::gcd);
         let highest = weights().max().unwrap_or(0).checked_div(divisor).unwrap_or(0);
         let bits = u32::BITS.saturating_sub(highest.leading_zeros());
         let shift = bits.saturating_sub(WEIGHT_BITS);
-        let turn = |(server, weight): (&ServerLoad, u32)| {
-            let address = fold(server.addr.ip());
-            let hash = |hash| word(hash, address, server.addr.port(), 0);
+        for (turn, weight) in self.turns.iter_mut().zip(weights()) {
             let scaled = weight.checked_div(divisor).unwrap_or(0) >> shift;
-            Turn {
-                place: hash(&self.hash) % SIZE,
-                skip: hash(&self.step) % (SIZE - 1) + 1,
-                turns: scaled.max(u32::from(weight > 0)),
-            }
-        };
-        servers.iter().zip(weights()).map(turn).collect()
+            (turn.place, turn.turns) = (turn.home, scaled.max(u32::from(weight > 0)));
+        }
     }
 
-    fn fill(&mut self, mut all: Vec<Turn>) {
+    /// Fills the table; takes no memory.
+    fn fill(&mut self) {
+        self.scale();
         self.table.clear();
-        if all.iter().all(|turn| turn.turns == 0) {
+        if self.turns.iter().all(|turn| turn.turns == 0) {
             return;
         }
-        let mut table = vec![u32::MAX; SIZE as usize];
+        self.table.resize(SIZE as usize, u32::MAX);
         let mut free = SIZE;
         while free > 0 {
-            for (at, turn) in (0u32..).zip(&mut all) {
+            for (at, turn) in (0u32..).zip(&mut self.turns) {
                 for _ in 0..turn.turns.min(free) {
-                    take_next(&mut table, turn, at);
+                    take_next(&mut self.table, turn, at);
                     free = free.saturating_sub(1);
                 }
             }
         }
-        self.table = table;
     }
 
     fn server(&self, flow: &WireTuple, offset: u32) -> Option<usize> {
@@ -126,8 +152,17 @@ fn take_next(table: &mut [u32], turn: &mut Turn, at: u32) {
 impl<const PORT: bool, const FALLBACK: bool> Scheduler for MaglevHash<PORT, FALLBACK> {
     fn rebuild(&mut self, servers: &[ServerLoad]) {
         self.remember_weights(servers);
-        let turns = self.turns(servers);
-        self.fill(turns);
+        self.prepare(servers);
+        self.fill();
+    }
+
+    fn take_over(&mut self, before: &mut dyn Scheduler) {
+        let before: &mut dyn core::any::Any = before;
+        if let Some(before) = before.downcast_ref::<Self>()
+            && self.recall_weights(&before.weights)
+        {
+            self.fill();
+        }
     }
 
     fn pick(&mut self, flow: &WireTuple, servers: &[ServerLoad]) -> Option<usize> {
@@ -147,8 +182,8 @@ impl<const PORT: bool, const FALLBACK: bool> Scheduler for MaglevHash<PORT, FALL
 
 fn build<const PORT: bool, const FALLBACK: bool>(_args: SchedulerArgs) -> Box<dyn Scheduler> {
     let [hash, step] = KEYS.map(|key| SipHash13::new(&[key, key]));
-    let (weights, table) = (Vec::new(), Vec::new());
-    Box::new(MaglevHash::<PORT, FALLBACK> { hash, step, weights, table })
+    let (weights, turns, table) = (Vec::new(), Vec::new(), Vec::new());
+    Box::new(MaglevHash::<PORT, FALLBACK> { hash, step, weights, turns, table })
 }
 
 /// Maglev hashing with option `mh-port`.

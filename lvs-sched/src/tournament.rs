@@ -8,6 +8,7 @@
 use crate::start;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::hint::select_unpredictable;
 use lvs_core::flow::WireTuple;
 use lvs_core::sched::{Scheduler, SchedulerArgs, ServerLoad};
 
@@ -36,78 +37,109 @@ pub(crate) const fn overhead(server: &ServerLoad) -> u64 {
     ((server.active as u64) << 8).saturating_add(server.inactive as u64)
 }
 
+/// A cost in one word: the load above, 16 bits of weight below. Of servers that must not be chosen it is
+/// [`OUT`](Self::OUT), whose load no other server reaches, so that a comparison needs no branch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Packed(u64);
+
+impl Packed {
+    const MOST: u64 = 1 << 46;
+    const OUT: Self = Self(Self::MOST << 16 | 1);
+
+    fn of(cost: Cost) -> Self {
+        let load = cost.load.min(Self::MOST - 1);
+        if cost.weight == 0 { Self::OUT } else { Self(load << 16 | u64::from(cost.weight)) }
+    }
+
+    #[inline(always)]
+    const fn parts(self) -> (u64, u64) {
+        (self.0 >> 16, self.0 & 0xffff)
+    }
+}
+
+/// Whether the first of two (load, weight) is the smaller one; of equals it is if it stands `in_front`.
+#[inline(always)]
+const fn wins(mine: (u64, u64), theirs: (u64, u64), in_front: bool) -> bool {
+    // Below 2^63: nothing wraps.
+    mine.0.wrapping_mul(theirs.1) < theirs.0.wrapping_mul(mine.1).wrapping_add(in_front as u64)
+}
+
 /// A scheduler that picks the server of least cost.
-pub(crate) struct Tournament {
+pub(crate) struct Tournament<F> {
     args: SchedulerArgs,
-    cost: fn(&ServerLoad) -> Cost,
+    cost: F,
     servers: usize,
     /// The server at leaf 0.
     first: usize,
     /// Costs by leaf; a power of two, the rest filled with servers that must not be chosen.
-    leaves: Vec<Cost>,
-    /// The best leaf below each inner node; node 1 is the root, node n has 2n and 2n + 1.
+    leaves: Vec<Packed>,
+    /// The best leaf at or below each node. Node 1 is the root, node n has 2n and 2n + 1; behind the inner
+    /// nodes come the leaves, which name themselves.
     best: Vec<u32>,
 }
 
-impl Tournament {
-    pub(crate) fn boxed(args: SchedulerArgs, cost: fn(&ServerLoad) -> Cost) -> Box<dyn Scheduler> {
+impl<F: Fn(&ServerLoad) -> Cost + Send + 'static> Tournament<F> {
+    pub(crate) fn boxed(args: SchedulerArgs, cost: F) -> Box<dyn Scheduler> {
         let (leaves, best) = (Vec::new(), Vec::new());
         Box::new(Self { args, cost, servers: 0, first: 0, leaves, best })
     }
 
-    fn cost_of(&self, server: &ServerLoad) -> Cost {
-        let cost = (self.cost)(server);
-        if server.is_available() { cost } else { Cost { weight: 0, ..cost } }
+    #[inline]
+    fn cost_of(&self, server: &ServerLoad) -> Packed {
+        if server.is_available() { Packed::of((self.cost)(server)) } else { Packed::OUT }
     }
 
     /// The index of the server at a leaf.
+    #[inline]
     fn server_at(&self, leaf: usize) -> usize {
         let index = leaf.saturating_add(self.first);
         index.checked_sub(self.servers).unwrap_or(index)
     }
 
     /// The leaf of the server with this index.
+    #[inline]
     fn leaf_of(&self, index: usize) -> usize {
         let leaf = index.checked_sub(self.first);
         leaf.unwrap_or_else(|| index.saturating_add(self.servers).saturating_sub(self.first))
     }
 
-    /// The best leaf below a node, leaves included.
-    fn winner(&self, node: usize) -> usize {
-        match node.checked_sub(self.leaves.len()) {
-            Some(leaf) => leaf,
-            None => self.best.get(node).map_or(0, |leaf| *leaf as usize),
-        }
+    /// The best leaf at or below a node.
+    #[inline]
+    fn winner(&self, node: usize) -> u32 {
+        self.best.get(node).copied().unwrap_or(0)
     }
 
-    fn leaf(&self, leaf: usize) -> Cost {
-        self.leaves.get(leaf).copied().unwrap_or_default()
+    #[inline]
+    fn leaf(&self, leaf: u32) -> Packed {
+        self.leaves.get(leaf as usize).copied().unwrap_or(Packed::OUT)
     }
 
-    /// Plays the match at a node; whether the winner is another one than before.
-    fn play(&mut self, node: usize) -> bool {
-        let left = self.winner(node.saturating_mul(2));
-        let right = self.winner(node.saturating_mul(2).saturating_add(1));
-        let winner = if self.leaf(right).is_less_than(self.leaf(left)) { right } else { left };
-        let Some(place) = self.best.get_mut(node) else { return false };
-        let winner = u32::try_from(winner).unwrap_or(0);
-        core::mem::replace(place, winner) != winner
-    }
-
-    /// Writes a server's present cost.
+    /// Writes a server's present cost and plays its matches from the leaf up.
+    #[inline]
     fn update(&mut self, leaf: usize, server: &ServerLoad) {
         let cost = self.cost_of(server);
+        let mut node = self.leaves.len().saturating_add(leaf);
         let Some(place) = self.leaves.get_mut(leaf) else { return };
         if core::mem::replace(place, cost) == cost {
             return;
         }
-        let mut node = self.leaves.len().saturating_add(leaf) / 2;
-        while node > 0 {
+        let changed = leaf as u32;
+        // Unpacked: each match waits for the one before, so every step between them counts.
+        let (mut best, (mut load, mut weight)) = (changed, cost.parts());
+        while node > 1 {
+            let other = self.winner(node ^ 1);
+            let theirs = self.leaf(other).parts();
+            // Who wins nobody can foretell: chosen without a jump.
+            let stays = wins((load, weight), theirs, node & 1 == 0);
+            best = select_unpredictable(stays, best, other);
+            load = select_unpredictable(stays, load, theirs.0);
+            weight = select_unpredictable(stays, weight, theirs.1);
+            node >>= 1;
+            let Some(place) = self.best.get_mut(node) else { return };
             // Where neither the winner nor its cost changed, nothing changes above.
-            if !self.play(node) && self.winner(node) != leaf {
+            if (core::mem::replace(place, best) == best) & (best != changed) {
                 return;
             }
-            node /= 2;
         }
     }
 
@@ -120,38 +152,55 @@ impl Tournament {
             }
         }
         for node in (1..self.leaves.len()).rev() {
-            self.play(node);
+            let left = self.winner(node.saturating_mul(2));
+            let right = self.winner(node.saturating_mul(2).saturating_add(1));
+            let left_wins = wins(self.leaf(left).parts(), self.leaf(right).parts(), true);
+            if let Some(place) = self.best.get_mut(node) {
+                *place = if left_wins { left } else { right };
+            }
         }
+    }
+
+    /// The pick after a change that nobody reported: it is corrected, and further ones that show.
+    #[cold]
+    fn corrected(&mut self, servers: &[ServerLoad]) -> Option<usize> {
+        for _ in 0..4 {
+            let leaf = self.winner(1);
+            let index = self.server_at(leaf as usize);
+            let server = servers.get(index)?;
+            let cost = self.cost_of(server);
+            if cost == self.leaf(leaf) {
+                return (cost != Packed::OUT).then_some(index);
+            }
+            self.update(leaf as usize, server);
+        }
+        self.update_all(servers);
+        let leaf = self.winner(1);
+        (self.leaf(leaf) != Packed::OUT).then(|| self.server_at(leaf as usize))
     }
 }
 
-impl Scheduler for Tournament {
+impl<F: Fn(&ServerLoad) -> Cost + Send + 'static> Scheduler for Tournament<F> {
     fn rebuild(&mut self, servers: &[ServerLoad]) {
         self.servers = servers.len();
         self.first = start::index(self.args, servers.len());
         let leaves = servers.len().max(1).next_power_of_two();
         self.leaves.clear();
-        self.leaves.resize(leaves, Cost::default());
+        self.leaves.resize(leaves, Packed::OUT);
         self.best.clear();
         self.best.resize(leaves, 0);
+        self.best.extend((0u32..).take(leaves));
         self.update_all(servers);
     }
 
     fn pick(&mut self, _flow: &WireTuple, servers: &[ServerLoad]) -> Option<usize> {
-        // A change that nobody reported shows when its server wins: it is corrected then.
-        for _ in 0..4 {
-            let leaf = self.winner(1);
-            let index = self.server_at(leaf);
-            let server = servers.get(index)?;
-            let cost = self.cost_of(server);
-            if cost == self.leaf(leaf) {
-                return (cost.weight > 0).then_some(index);
-            }
-            self.update(leaf, server);
-        }
-        self.update_all(servers);
         let leaf = self.winner(1);
-        (self.leaf(leaf).weight > 0).then(|| self.server_at(leaf))
+        let index = self.server_at(leaf as usize);
+        let cost = self.cost_of(servers.get(index)?);
+        if cost != self.leaf(leaf) {
+            return self.corrected(servers);
+        }
+        (cost != Packed::OUT).then_some(index)
     }
 
     fn load_changed(&mut self, index: usize, servers: &[ServerLoad]) {
@@ -180,5 +229,19 @@ mod tests {
         let out = Cost { load: 0, weight: 0 };
         let busy = Cost { load: u64::MAX, weight: 1 };
         assert!(busy.is_less_than(out) && !out.is_less_than(busy) && !out.is_less_than(out));
+    }
+
+    #[test]
+    fn packed_costs_compare_as_costs_do() {
+        let most = (u64::from(u32::MAX) << 8) + u64::from(u32::MAX);
+        let loads = [0, 1, 2, 255, 256, 1 << 32, most - 1, most];
+        let weights = [0, 1, 2, 3, 100, u16::MAX - 1, u16::MAX];
+        let costs =
+            || loads.into_iter().flat_map(|load| weights.map(|weight| Cost { load, weight }));
+        for (a, b) in costs().flat_map(|a| costs().map(move |b| (a, b))) {
+            let (pa, pb) = (Packed::of(a).parts(), Packed::of(b).parts());
+            assert_eq!(wins(pa, pb, false), a.is_less_than(b), "{a:?} {b:?}");
+            assert_eq!(wins(pa, pb, true), !b.is_less_than(a), "{a:?} {b:?}");
+        }
     }
 }

@@ -77,12 +77,17 @@ impl Scheduler for WeightedRoundRobin {
     }
 
     fn pick(&mut self, _flow: &WireTuple, servers: &[ServerLoad]) -> Option<usize> {
-        if self.top == 0 {
-            return None;
+        // Nearly always the next one of the list may be used.
+        if let Some(run) = self.runs.get(self.run)
+            && self.next < run.len
+            && let Some(at) = self.entries.get(run.first.wrapping_add(self.next))
+            && servers.get(usize::from(*at)).is_some_and(ServerLoad::is_available)
+        {
+            self.next = self.next.wrapping_add(1);
+            self.moved = true;
+            return Some(usize::from(*at));
         }
-        let found = self.rest_of_pass(servers).or_else(|| self.later_pass(servers));
-        self.moved |= found.is_some();
-        found
+        self.search(servers)
     }
 
     fn take_over(&mut self, before: &mut dyn Scheduler) {
@@ -100,6 +105,17 @@ impl Scheduler for WeightedRoundRobin {
 }
 
 impl WeightedRoundRobin {
+    /// The pick at the end of a pass, past servers that may not be used, and without member lists.
+    #[inline(never)]
+    fn search(&mut self, servers: &[ServerLoad]) -> Option<usize> {
+        if self.top == 0 {
+            return None;
+        }
+        let found = self.rest_of_pass(servers).or_else(|| self.later_pass(servers));
+        self.moved |= found.is_some();
+        found
+    }
+
     /// Step and top of the weights.
     fn measure(&mut self) {
         let weights = self.known.iter().map(|(_, weight)| u32::from(weight.0));

@@ -263,6 +263,52 @@ fn maglev_moves_few_clients_when_a_server_goes_and_none_when_its_weight_becomes_
 }
 
 #[test]
+fn a_weight_of_0_keeps_its_places_over_a_reload() {
+    let before = servers(&[1, 7, 3, 5, 2]);
+    let mut quiet = before.clone();
+    quiet[1].weight = Weight(0);
+    // A reload: a new instance, which learns from the old one after its rebuild.
+    let reload = |def: &SchedulerDef, old: &mut dyn Scheduler, list: &[ServerLoad]| {
+        let mut new = built(def, list);
+        new.take_over(old);
+        new
+    };
+    let picks = |of: &mut dyn Scheduler, list: &[ServerLoad]| {
+        (0..5000).map(|n| of.pick(&flow(n), list).map(|at| list[at].id)).collect::<Vec<_>>()
+    };
+    for def in [&mh::DEF, &mh::PORT] {
+        let mut old = built(def, &before);
+        let all = picks(old.as_mut(), &before);
+        let mut kept = built(def, &before);
+        kept.rebuild(&quiet);
+        let mut new = reload(def, old.as_mut(), &quiet);
+        let now = picks(new.as_mut(), &quiet);
+        assert_eq!(now, picks(kept.as_mut(), &quiet), "as without a reload");
+        for (id, now) in all.iter().zip(&now) {
+            assert_eq!(*now, id.filter(|id| *id != before[1].id));
+        }
+        // Another order, another reload, and the weight comes back.
+        let mut turned = quiet.clone();
+        turned.reverse();
+        let mut new = reload(def, new.as_mut(), &turned);
+        let mut kept = built(def, &before);
+        kept.rebuild(&turned);
+        assert_eq!(picks(new.as_mut(), &turned), picks(kept.as_mut(), &turned));
+        let mut back = reload(def, new.as_mut(), &before);
+        assert_eq!(picks(back.as_mut(), &before), all);
+        // Nobody had a weight: there is nothing to remember.
+        let none = servers(&[0, 0]);
+        let mut old = built(def, &none);
+        assert_eq!(picks(reload(def, old.as_mut(), &none).as_mut(), &none), [None; 5000]);
+        // Everybody's weight becomes 0.
+        let all_quiet = servers(&[0; 5]);
+        let mut new = reload(def, built(def, &before).as_mut(), &all_quiet);
+        assert_eq!(picks(new.as_mut(), &all_quiet), [None; 5000]);
+        assert_eq!(picks(reload(def, new.as_mut(), &before).as_mut(), &before), all);
+    }
+}
+
+#[test]
 fn a_client_keeps_its_server_from_any_port_unless_ports_count() {
     let list: Vec<_> = (0..7).map(|id| server(id, 1)).collect();
     let from = |sport| {

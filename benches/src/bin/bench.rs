@@ -62,7 +62,7 @@ fn run() -> Result<(), String> {
         store::run(effort, &mut report)?;
     }
     if wanted("picks") {
-        picks::run(effort, &mut report);
+        picks::run(effort, &mut report)?;
     }
     if wanted("strain") {
         strain::run(effort, &mut report)?;

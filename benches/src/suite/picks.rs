@@ -2,8 +2,9 @@
 
 use super::{Effort, Report};
 use crate::cpu::thread_ns;
-use crate::rounds::alternate;
+use crate::rounds::{Figures, alternate};
 use crate::table::Row;
+use core::cell::RefCell;
 use core::hint::black_box;
 use lvs_core::addr::RealAddr;
 use lvs_core::flow::{L4Proto, TupleV4, WireTuple};
@@ -15,7 +16,17 @@ const PICKS: usize = 1 << 14;
 /// Tuples of one round: few enough to stay at hand.
 const FLOWS: usize = 128;
 /// Those that must not depend on the number of servers.
-const CONSTANT: &[&str] = &["rr", "wrr", "maglev", "mh"];
+const CONSTANT: &[&str] = &["rr", "wrr", "maglev"];
+
+/// Chooses nobody: what the loop and the call cost.
+struct Nobody;
+
+impl Scheduler for Nobody {
+    fn rebuild(&mut self, _servers: &[ServerLoad]) {}
+    fn pick(&mut self, _flow: &WireTuple, _servers: &[ServerLoad]) -> Option<usize> {
+        None
+    }
+}
 
 /// Servers of different weights, without sessions.
 #[must_use]
@@ -81,54 +92,113 @@ fn turnover(
     (thread_ns() - start) as f64 / PICKS as f64
 }
 
-/// The least (sessions + 1) / weight, as the kernel walks its list: no order is kept.
+/// A server as a scan wants it: nothing else in its way.
+#[derive(Clone, Copy)]
+struct Tight {
+    /// 256 for an established session, 1 for any other.
+    load: u32,
+    /// 0 is never less.
+    weight: u32,
+}
+
+impl Tight {
+    fn of(server: &ServerLoad) -> Self {
+        let weight = if server.is_available() { server.weight.0 } else { 0 };
+        Self { load: server.active * 256 + server.inactive, weight: weight.into() }
+    }
+}
+
+/// The least load / weight, as the kernel walks its list, but over an array of eight bytes a server.
 #[inline(never)]
-fn scan(servers: &[ServerLoad]) -> Option<usize> {
-    let load = |s: &ServerLoad| (u64::from(s.active) + 1) * 256 + u64::from(s.inactive);
-    let mut best: Option<(usize, &ServerLoad)> = None;
-    for (at, server) in servers.iter().enumerate().filter(|(_, s)| s.is_available()) {
-        let better = best.is_none_or(|(_, least)| {
-            load(server) * u64::from(least.weight.0) < load(least) * u64::from(server.weight.0)
-        });
-        if better {
-            best = Some((at, server));
+fn scan(servers: &[Tight]) -> Option<usize> {
+    let mut best = (None, Tight { load: 1, weight: 0 });
+    for (at, server) in servers.iter().enumerate() {
+        let (mine, least) = (u64::from(server.load), u64::from(best.1.load));
+        if mine * u64::from(best.1.weight) < least * u64::from(server.weight) {
+            best = (Some(at), *server);
         }
     }
-    best.map(|(at, _)| at)
+    best.0
 }
 
 /// Measures every scheduler of the crate.
-pub fn run(effort: Effort, report: &mut Report) {
+///
+/// # Errors
+/// The scan and the scheduler chose differently.
+pub fn run(effort: Effort, report: &mut Report) -> Result<(), String> {
     let mut rng = Rng::new(5);
     for count in [16, 1000] {
-        let servers = servers(count);
-        let mut all: Vec<_> =
-            lvs_sched::ALL.iter().map(|def| (def.name, build(def, &servers))).collect();
-        let figures = alternate(all.len(), effort.rounds, |mode| {
-            let flows: Vec<WireTuple> = (0..FLOWS).map(|_| flow(rng.next_u64())).collect();
-            picks(all[mode].1.as_mut(), &servers, &flows)
-        });
-        for ((name, _), figures) in all.iter().zip(&figures) {
-            let row = Row::ns(format!("pick/{name}/{count}"), figures);
-            report.add(if CONSTANT.contains(name) { row.at_most(2.0, 1.0) } else { row });
-        }
+        alone(count, effort, &mut rng, report);
     }
+    beside_scan(effort, &mut rng, report)
+}
+
+/// Each scheduler beside one that does nothing.
+fn alone(count: usize, effort: Effort, rng: &mut Rng, report: &mut Report) {
+    let servers = servers(count);
+    let mut all: Vec<(&str, Box<dyn Scheduler>)> = vec![("nobody", Box::new(Nobody))];
+    all.extend(lvs_sched::ALL.iter().map(|def| (def.name, build(def, &servers))));
+    let figures = alternate(all.len(), effort.rounds, |mode| {
+        let flows: Vec<WireTuple> = (0..FLOWS).map(|_| flow(rng.next_u64())).collect();
+        // The flows are at hand, and so is what this scheduler reads.
+        picks(all[mode].1.as_mut(), &servers, &flows);
+        picks(all[mode].1.as_mut(), &servers, &flows)
+    });
+    let nobody = &figures[0];
+    report.add(Row::ns(format!("pick/nobody/{count}"), nobody));
+    for ((name, _), gross) in all.iter().zip(&figures).skip(1) {
+        let net = Figures(gross.0.iter().zip(&nobody.0).map(|(a, b)| a - b).collect());
+        let row = Row::value(format!("pick/{name}/{count}"), net.median(), "ns");
+        let row = row.with_min(gross.min() - nobody.min());
+        report.add(if CONSTANT.contains(name) { row.at_most(2.0, 1.0) } else { row });
+    }
+}
+
+/// Exact least connections beside a scan, over the same sessions.
+fn beside_scan(effort: Effort, rng: &mut Rng, report: &mut Report) -> Result<(), String> {
     let (mut a, mut b) = (servers(1000), servers(1000));
-    let mut wlc = lvs_sched::by_name("wlc").map(|def| build(def, &a));
+    let mut tight: Vec<Tight> = b.iter().map(Tight::of).collect();
+    let wlc = lvs_sched::by_name("wlc").ok_or("no wlc")?;
+    let wlc = RefCell::new(build(wlc, &a));
     let any = flow(1);
-    let figures = alternate(2, effort.rounds, |mode| match (mode, &mut wlc) {
-        (0, Some(wlc)) => {
-            let wlc = core::cell::RefCell::new(wlc);
+    let seed = rng.next_u64();
+    let mut others = [0; 3].map(|_| Rng::new(seed));
+    let (mut c, mut next) = (servers(1000), 0);
+    let figures = alternate(3, effort.rounds, |mode| {
+        let rng = &mut others[mode];
+        if mode == 2 {
+            // The sessions alone: servers in turn.
+            let pick = |servers: &[ServerLoad]| {
+                next = (next + 1) % servers.len();
+                Some(next)
+            };
+            return turnover(&mut c, rng, pick, |_, _| ());
+        }
+        if mode == 0 {
             let pick = |servers: &[ServerLoad]| wlc.borrow_mut().pick(&any, servers);
             let changed = |at, servers: &[ServerLoad]| wlc.borrow_mut().load_changed(at, servers);
-            turnover(&mut a, &mut rng, pick, changed)
+            return turnover(&mut a, rng, pick, changed);
         }
-        _ => turnover(&mut b, &mut rng, scan, |_, _| ()),
+        let tight = RefCell::new(&mut tight);
+        let pick = |_: &[ServerLoad]| scan(&tight.borrow());
+        let changed =
+            |at: usize, servers: &[ServerLoad]| tight.borrow_mut()[at] = Tight::of(&servers[at]);
+        turnover(&mut b, rng, pick, changed)
     });
-    report.add(Row::ns("turnover/wlc/1000", &figures[0]));
+    if a != b {
+        return Err("the scan chose other servers than wlc".into());
+    }
+    let net = |mode: usize| {
+        let pairs = figures[mode].0.iter().zip(&figures[2].0);
+        Figures(pairs.map(|(gross, sessions)| gross - sessions).collect())
+    };
+    let (wlc, scan) = (net(0), net(1));
+    report.add(Row::ns("turnover/sessions/1000", &figures[2]));
+    report.add(Row::ns("turnover/wlc/1000", &wlc));
     report.add(
-        Row::ns("turnover/scan/1000", &figures[1])
-            .ratio(figures[1].median() / figures[0].median(), "wlc")
+        Row::ns("turnover/scan/1000", &scan)
+            .ratio(scan.median() / wlc.median(), "wlc")
             .at_least(12.0, 16.0),
     );
+    Ok(())
 }
