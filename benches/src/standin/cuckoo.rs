@@ -13,6 +13,9 @@ const MOVES: usize = 1000;
 /// Keys of one batch.
 pub const BATCH: usize = 64;
 
+/// Signature of a key, and its two buckets.
+pub type Homes = (u16, [usize; 2]);
+
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Bucket {
@@ -43,7 +46,7 @@ impl<H: Fn(&Key) -> u64> Cuckoo<H> {
     }
 
     #[inline]
-    fn homes(&self, key: &Key) -> (u16, [usize; 2]) {
+    fn homes(&self, key: &Key) -> Homes {
         let hash = (self.hash)(key);
         let (signature, mask) = ((hash >> 48) as u16, self.buckets.len() - 1);
         let first = hash as usize & mask;
@@ -103,15 +106,19 @@ impl<H: Fn(&Key) -> u64> Cuckoo<H> {
         None
     }
 
-    /// Looks up to [`BATCH`] keys up.
-    #[inline(never)]
-    pub fn lookup(&self, keys: &[Key], found: &mut [Option<u32>]) {
-        let mut homes = [(0u16, [0usize; 2]); BATCH];
-        for (key, home) in keys.iter().zip(&mut homes) {
+    /// First step of a batch: hashes, and asks for both buckets of each key.
+    #[inline]
+    pub fn begin(&self, keys: &[Key], homes: &mut [Homes]) {
+        for (key, home) in keys.iter().zip(homes) {
             *home = self.homes(key);
             home.1.iter().for_each(|at| prefetch(&self.buckets[*at]));
         }
-        for (signature, both) in homes.iter().take(keys.len()) {
+    }
+
+    /// Second step: asks for the key of the first signature that matches.
+    #[inline]
+    pub fn fetch(&self, homes: &[Homes]) {
+        for (signature, both) in homes {
             for home in both {
                 let bits = self.matches(*home, *signature);
                 let place = self.buckets[*home].places[bits.trailing_zeros() as usize % WAYS];
@@ -121,10 +128,24 @@ impl<H: Fn(&Key) -> u64> Cuckoo<H> {
                 }
             }
         }
-        for ((key, (signature, [first, second])), place) in keys.iter().zip(&homes).zip(found) {
+    }
+
+    /// Third step: compares keys.
+    #[inline]
+    pub fn finish(&self, keys: &[Key], homes: &[Homes], found: &mut [Option<u32>]) {
+        for ((key, (signature, [first, second])), place) in keys.iter().zip(homes).zip(found) {
             *place =
                 self.find(key, *first, *signature).or_else(|| self.find(key, *second, *signature));
         }
+    }
+
+    /// Looks up to [`BATCH`] keys up.
+    #[inline(never)]
+    pub fn lookup(&self, keys: &[Key], found: &mut [Option<u32>]) {
+        let mut homes = [Homes::default(); BATCH];
+        self.begin(keys, &mut homes);
+        self.fetch(&homes[..keys.len().min(BATCH)]);
+        self.finish(keys, &homes, found);
     }
 }
 

@@ -1,13 +1,11 @@
 //! The session store alone: lookups beside other tables, chosen keys, misses, sweeping, memory.
 
-use super::{Effort, Report, size_name};
+use super::{Effort, Report, lookups, size_name};
 use crate::cpu::thread_ns;
 use crate::rounds::{Figures, alternate};
-use crate::standin::{Key, cuckoo::Cuckoo, key};
 use crate::table::Row;
 use core::hint::black_box;
 use core::net::{IpAddr, Ipv4Addr};
-use hashbrown::HashMap;
 use lvs_core::flow::{L4Proto, TupleV4, WireTuple};
 use lvs_core::id::{HopId, LocalId, ServerId, SessionId, TimeoutClass};
 use lvs_core::io::BURST;
@@ -21,10 +19,10 @@ use lvs_core::time::Tick;
 use lvs_os::memory::Region;
 use lvs_testkit::traffic::{Ends, Network, Rng, chosen_v4};
 
-const SECRET: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
+pub(super) const SECRET: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
 /// Lookups of one figure.
-const LOOKUPS: usize = 64 * BURST;
-const NOW: Tick = Tick(1 << 20);
+pub(super) const LOOKUPS: usize = 64 * BURST;
+pub(super) const NOW: Tick = Tick(1 << 20);
 
 /// Size of a store for FullNAT v4: exactly as many slots as sessions, as near as ports divide.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +62,7 @@ impl Size {
     }
 }
 
-fn tuple(ends: &Ends<u32>) -> TupleV4 {
+pub(super) fn tuple(ends: &Ends<u32>) -> TupleV4 {
     TupleV4 {
         src: ends.src.0,
         dst: ends.dst.0,
@@ -78,7 +76,7 @@ fn tuple(ends: &Ends<u32>) -> TupleV4 {
 pub struct Filled<'m> {
     /// The store.
     pub store: SessionStore<'m>,
-    net: Network<u32>,
+    pub(super) net: Network<u32>,
     sources: Vec<LocalSource>,
 }
 
@@ -98,7 +96,7 @@ impl<'m> Filled<'m> {
         Ok(Self { store, net: Network::<u32>::example(), sources })
     }
 
-    /// Opens a plain established session for a client.
+    /// Opens a plain established session for a client, which the server has answered.
     ///
     /// # Errors
     /// The store's.
@@ -123,7 +121,15 @@ impl<'m> Filled<'m> {
             class: TimeoutClass(0),
         };
         let opened = self.store.open(NOW, &open, |_| Translation::default());
-        opened.map(|opened| opened.id).map_err(|error| error.to_string())
+        let opened = opened.map_err(|error| error.to_string())?;
+        let local = sources.iter().find(|source| source.ip == opened.quad.local.0);
+        let reply = opened.quad.reply().ok_or("families differ")?;
+        let candidate = self.store.lookup_one(&Probe { tuple: reply, local: local.map(|s| s.id) });
+        let segment = Segment { tcp_flags: Some(0x10), bytes: 46 };
+        candidate
+            .and_then(|candidate| self.store.packet(candidate, &reply, NOW, segment))
+            .map(|_| opened.id)
+            .ok_or_else(|| "the answer found no session".into())
     }
 
     /// Opens sessions for all these clients.
@@ -161,7 +167,8 @@ impl<'m> Filled<'m> {
     }
 }
 
-fn draw(rng: &mut Rng, among: usize) -> Vec<u64> {
+/// Clients drawn at random.
+pub(super) fn draw(rng: &mut Rng, among: usize) -> Vec<u64> {
     (0..LOOKUPS).map(|_| rng.below(among) as u64).collect()
 }
 
@@ -170,93 +177,11 @@ fn draw(rng: &mut Rng, among: usize) -> Vec<u64> {
 /// # Errors
 /// A lookup that went wrong.
 pub fn run(effort: Effort, report: &mut Report) -> Result<(), String> {
-    beside_others(1 << 20, effort, report)?;
+    lookups::run(1 << 20, effort, report)?;
     under_attack(effort, report)?;
     sweep(if effort.full { 10_000_000 } else { 1_000_000 }, report)?;
     memory(report);
     Ok(())
-}
-
-fn beside_others(sessions: usize, effort: Effort, report: &mut Report) -> Result<(), String> {
-    #[repr(align(64))]
-    #[derive(Clone, Copy, Default)]
-    struct Line([u32; 16]);
-    let size = Size::for_sessions(sessions);
-    let mut memory = size.memory()?;
-    let mut filled = Filled::new(size, &mut memory)?;
-    filled.fill(0..sessions as u64)?;
-    let net = filled.net;
-    let key_of = |n: u64| key(&Ends { src: net.client(n), dst: net.service });
-    // The same keyed hash as the store's.
-    let hash = SipHash13::new(&SECRET);
-    let mut cuckoo = Cuckoo::new(sessions, move |key: &Key| hash.words(key));
-    let mut map = HashMap::with_capacity(sessions);
-    let mut lines = vec![Line::default(); sessions];
-    for n in 0..sessions as u32 {
-        if !cuckoo.insert(&key_of(n.into()), n) {
-            return Err("the cuckoo table is full".into());
-        }
-        map.insert(key_of(n.into()), n);
-    }
-    let mut rng = Rng::new(21);
-    let mut wrong = 0;
-    let figures = alternate(3, effort.rounds, |mode| {
-        let clients = draw(&mut rng, sessions);
-        let keys: Vec<Key> = clients.iter().map(|n| key_of(*n)).collect();
-        let start = thread_ns();
-        let mut hits = 0;
-        let mut touch = |at: u32| {
-            let line = &mut lines[at as usize].0;
-            (line[0], line[5]) = (line[0].wrapping_add(1), 9);
-        };
-        match mode {
-            0 => {
-                let (ns, hits) = filled.lookups(&clients, true);
-                wrong += LOOKUPS - hits;
-                return ns;
-            }
-            1 => {
-                for burst in keys.chunks(BURST) {
-                    let mut found = [None; BURST];
-                    cuckoo.lookup(burst, &mut found);
-                    found.iter().flatten().for_each(|at| prefetch_line(at, &mut touch));
-                    hits += found.iter().flatten().count();
-                }
-            }
-            _ => {
-                for key in &keys {
-                    if let Some(at) = map.get(key) {
-                        touch(*at);
-                        hits += 1;
-                    }
-                }
-            }
-        }
-        wrong += LOOKUPS - hits;
-        (thread_ns() - start) as f64 / LOOKUPS as f64
-    });
-    if wrong > 0 {
-        return Err(format!("{wrong} keys were not found"));
-    }
-    let size = size_name(sessions);
-    let own = figures[0].median();
-    report.add(Row::ns(format!("lookup64/store/{size}"), &figures[0]));
-    report.add(
-        Row::ns(format!("lookup64/cuckoo/{size}"), &figures[1])
-            .ratio(figures[1].median() / own, "store")
-            .at_least(1.6, 1.6),
-    );
-    report.add(
-        Row::ns(format!("lookup/hashbrown/{size}"), &figures[2])
-            .ratio(figures[2].median() / own, "store")
-            .at_least(10.0, 10.0),
-    );
-    Ok(())
-}
-
-#[inline(always)]
-fn prefetch_line(at: &u32, touch: &mut impl FnMut(u32)) {
-    touch(*at);
 }
 
 /// Sessions of chosen clients beside random ones, and misses in a full table beside those in one that is

@@ -85,6 +85,13 @@ impl<const N: usize> Plain<'_, N> {
     #[inline(always)]
     pub fn count(self, now: Tick, bytes: u16) -> bool {
         self.tail.last_seen = now.0;
+        self.carry(bytes)
+    }
+
+    /// Counts the segment only: the session lives no longer for it. The same answer.
+    #[must_use]
+    #[inline(always)]
+    pub fn carry(self, bytes: u16) -> bool {
         self.tail.carry(self.side, u32::from(bytes))
     }
 }
