@@ -101,6 +101,12 @@ pub struct Counters {
     pub csum_completed: u64,
     /// ICMP errors about packets of sessions, translated and sent on.
     pub icmp_translated: u64,
+    /// ICMP errors made by the director; they count as originated, too.
+    pub icmp_made: u64,
+    /// ICMP errors not made because there were too many.
+    pub icmp_limited: u64,
+    /// IPv4 packets cut into fragments.
+    pub packets_cut: u64,
     drops: [u64; DropReason::COUNT],
 }
 
@@ -129,6 +135,9 @@ impl Default for Counters {
             toa_no_room: 0,
             csum_completed: 0,
             icmp_translated: 0,
+            icmp_made: 0,
+            icmp_limited: 0,
+            packets_cut: 0,
             drops: [0; DropReason::COUNT],
         }
     }
@@ -182,6 +191,9 @@ impl Counters {
             (&mut self.toa_no_room, other.toa_no_room),
             (&mut self.csum_completed, other.csum_completed),
             (&mut self.icmp_translated, other.icmp_translated),
+            (&mut self.icmp_made, other.icmp_made),
+            (&mut self.icmp_limited, other.icmp_limited),
+            (&mut self.packets_cut, other.packets_cut),
         ];
         let drops = self.drops.iter_mut().zip(other.drops);
         for (sum, more) in own.into_iter().chain(drops) {
@@ -224,7 +236,7 @@ impl fmt::Debug for Counters {
 impl Counters {
     /// Every counter but `received` and the drops, by its stable name.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, u64); 21] {
+    pub const fn named(&self) -> [(&'static str, u64); 24] {
         [
             ("forwarded", self.forwarded),
             ("answered", self.answered),
@@ -247,6 +259,9 @@ impl Counters {
             ("toa_no_room", self.toa_no_room),
             ("csum_completed", self.csum_completed),
             ("icmp_translated", self.icmp_translated),
+            ("icmp_made", self.icmp_made),
+            ("icmp_limited", self.icmp_limited),
+            ("packets_cut", self.packets_cut),
         ]
     }
 }
@@ -291,6 +306,9 @@ mod tests {
             toa_no_room,
             csum_completed,
             icmp_translated,
+            icmp_made,
+            icmp_limited,
+            packets_cut,
             drops: _,
         } = &mut one;
         let all = [
@@ -315,6 +333,9 @@ mod tests {
             toa_no_room,
             csum_completed,
             icmp_translated,
+            icmp_made,
+            icmp_limited,
+            packets_cut,
         ];
         for (value, counter) in (1000..).zip(all) {
             *counter = value;

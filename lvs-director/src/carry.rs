@@ -125,16 +125,16 @@ impl<P: PortPlan> Director<'_, P> {
         out: &mut Outputs<L::Buf>,
     ) -> Result<Verdict, DropReason> {
         if packet.headers.ttl <= 1 {
-            return Err(DropReason::TtlExceeded);
+            return Err(self.expired(now, lane, &packet, out));
         }
         let flow = passage.flow;
         let inbound = flow.candidate.direction == Direction::Inbound;
         let mut ahead = None;
         if inbound {
             self.renew_isn(now, passage, &packet)?;
-            ahead = self.inbound_edits(now, lane, &mut packet, passage)?;
+            ahead = self.inbound_edits(now, lane, &mut packet, passage, out)?;
         } else {
-            self.fits(now, lane, &packet, flow.hop, 0)?;
+            self.fits_or_tell(now, lane, &packet, (flow.hop, 0), out)?;
         }
         let Some(flow) = self.store.packet(flow.candidate, tuple, now.tick(), segment) else {
             return Err(DropReason::NoSession);
@@ -192,10 +192,11 @@ impl<P: PortPlan> Director<'_, P> {
         lane: &mut L,
         packet: &mut Packet<L::Buf>,
         passage: &Passage,
+        out: &mut Outputs<L::Buf>,
     ) -> Result<Option<Packet<L::Buf>>, DropReason> {
         let hop = passage.flow.hop;
         let Some(toa) = passage.policy.toa else {
-            self.fits(now, lane, packet, hop, 0)?;
+            self.fits_or_tell(now, lane, packet, (hop, 0), out)?;
             self.drop_syn_timestamps(packet, passage.policy.strip_timestamps);
             return Ok(None);
         };
@@ -203,12 +204,13 @@ impl<P: PortPlan> Director<'_, P> {
             .detail
             .as_ref()
             .is_some_and(|detail| carries(&toa, detail, &packet.headers.transport));
-        let growth = if wanted { growth(&passage.flow.quad) } else { 0 };
-        match self.fits(now, lane, packet, hop, growth) {
-            Ok(()) => {}
-            // Too large only with the option: the ladder for "no room" decides.
-            Err(_) if wanted => self.fits(now, lane, packet, hop, 0)?,
-            Err(reason) => return Err(reason),
+        let gain = match packet.headers.transport {
+            Transport::Tcp { .. } => growth(&passage.flow.quad),
+            _ => 0,
+        };
+        // Too large only with the option: the ladder for "no room" decides.
+        if !wanted || self.fits(now, lane, packet, hop, gain).is_err() {
+            self.fits_or_tell(now, lane, packet, (hop, gain), out)?;
         }
         self.strip_forged(packet, &toa);
         self.drop_syn_timestamps(packet, passage.policy.strip_timestamps);

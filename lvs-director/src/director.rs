@@ -4,6 +4,7 @@ use crate::drain::Drains;
 use crate::generation::Generation;
 use crate::neighbour::{HopInfo, Neighbours, Poll};
 use crate::outputs::Outputs;
+use crate::oversize::{Bucket, ErrorRate};
 use crate::workers::Peers;
 use alloc::sync::Arc;
 use core::fmt;
@@ -29,6 +30,8 @@ pub struct DirectorConfig {
     pub waiting: u16,
     /// Secret of the initial sequence numbers; random at each start.
     pub isn_key: [u64; 2],
+    /// How many ICMP errors it makes.
+    pub errors: ErrorRate,
     /// What the only worker would share with others ([`Director::new`]); ignored by [`Director::sharing`].
     pub shared: SharedConfig,
     /// Sessions from which on full bursts stay under way while the next ones are looked at. With fewer, the
@@ -43,6 +46,7 @@ impl Default for DirectorConfig {
             hops: 4096,
             waiting: 256,
             isn_key: [0, 0],
+            errors: ErrorRate::default(),
             shared: SharedConfig::default(),
             in_flight_from: 1 << 17,
         }
@@ -54,6 +58,7 @@ impl fmt::Debug for DirectorConfig {
         f.debug_struct("DirectorConfig")
             .field("hops", &self.hops)
             .field("waiting", &self.waiting)
+            .field("errors", &self.errors)
             .field("shared", &self.shared)
             .field("in_flight_from", &self.in_flight_from)
             .finish_non_exhaustive()
@@ -103,6 +108,7 @@ pub struct Director<'m, P = Whole> {
     pub(crate) isn_key: [u64; 2],
     pub(crate) in_flight_from: u32,
     pub(crate) short_way: u64,
+    pub(crate) complaints: Bucket,
     pub(crate) peers: Option<Peers>,
     /// How often the packet at hand was handed over from worker to worker.
     pub(crate) passes: u8,
@@ -140,6 +146,7 @@ impl<'m, P: PortPlan> Director<'m, P> {
             isn_key: config.isn_key,
             in_flight_from: config.in_flight_from,
             short_way: 0,
+            complaints: Bucket::new(config.errors),
             peers: None,
             passes: 0,
             shared,

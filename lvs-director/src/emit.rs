@@ -4,6 +4,7 @@ use crate::admit::Packet;
 use crate::director::Director;
 use crate::neighbour::{Question, Reach, WAIT_BYTES, Waiting};
 use crate::outputs::Outputs;
+use crate::oversize::may_be_cut;
 use lvs_core::checksum::complete_partial;
 use lvs_core::flow::L4Proto;
 use lvs_core::id::HopId;
@@ -88,7 +89,9 @@ impl<P: PortPlan> Director<'_, P> {
             None => headers.end.saturating_sub(u32::from(headers.l3)),
         };
         if len.saturating_add(u32::from(growth)) > most {
-            return Err(DropReason::TooBig);
+            // Without DF it is cut; a header that is to grow has other ways.
+            let cut = growth == 0 && may_be_cut(packet, self.most(lane, packet, way.port));
+            return if cut { Ok(()) } else { Err(DropReason::TooBig) };
         }
         if usize::from(growth) > packet.buf.headroom() {
             return Err(DropReason::NoHeadroom);
@@ -105,13 +108,15 @@ impl<P: PortPlan> Director<'_, P> {
         hop: HopId,
         out: &mut Outputs<L::Buf>,
     ) -> Verdict {
-        let (reach, way) = (self.neighbours.reach(hop, now), self.neighbours.hop(hop));
-        let Some(way) = way else { return Verdict::Drop(DropReason::NoRoute) };
+        let Some(way) = self.neighbours.hop(hop) else { return Verdict::Drop(DropReason::NoRoute) };
         if way.port != packet.port {
             untag(&mut packet);
         }
+        if self.is_too_long(lane, &packet, way.port) {
+            return self.emit_in_pieces(now, lane, packet, (hop, way.port), out);
+        }
         self.finish_checksum(lane, way.port, &mut packet);
-        match reach {
+        match self.neighbours.reach(hop, now) {
             Reach::Failed => Verdict::Drop(DropReason::NeighbourFailed),
             Reach::Wait { port, ask } => {
                 let verdict = self.set_aside(&packet, hop);
@@ -141,11 +146,20 @@ impl<P: PortPlan> Director<'_, P> {
         if packet.buf.l4_csum() != L4Csum::Partial {
             return;
         }
-        let Headers { l3, l4, end, transport, .. } = packet.headers;
+        let Headers { l3, l4, .. } = packet.headers;
         if lane.caps(port).tx_csum || packet.buf.gso().is_some() {
             packet.buf.set_l4_csum(L4Csum::Partial, l3, l4);
             return;
         }
+        self.complete(packet);
+    }
+
+    /// Completes a partial checksum.
+    pub(crate) fn complete<B: PacketBuf>(&mut self, packet: &mut Packet<B>) {
+        if packet.buf.l4_csum() != L4Csum::Partial {
+            return;
+        }
+        let Headers { l3, l4, end, transport, .. } = packet.headers;
         let proto = match transport {
             Transport::Tcp { .. } => L4Proto::Tcp,
             Transport::Udp => L4Proto::Udp,

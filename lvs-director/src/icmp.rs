@@ -11,7 +11,7 @@ use crate::client_addr::growth;
 use crate::director::{Director, Report};
 use crate::outputs::Outputs;
 use core::net::IpAddr;
-use lvs_core::flow::{Direction, WireTuple};
+use lvs_core::flow::{Direction, L4Proto, WireTuple};
 use lvs_core::io::{Lane, PacketBuf};
 use lvs_core::plan::PortPlan;
 use lvs_core::session::{Candidate, Probe, Quad, Segment};
@@ -119,7 +119,8 @@ impl<P: PortPlan> Director<'_, P> {
         }
         self.fits(now, lane, &packet, flow.hop, 0)?;
         let to_client = flow.candidate.direction == Direction::Return;
-        let gained = self.policy(flow).toa.is_some() && to_client;
+        let tcp = flow.quad.proto == L4Proto::Tcp;
+        let gained = self.policy(flow).toa.is_some() && tcp && to_client;
         let edit = ErrorEdit {
             keep_source: !to_client && !hides_servers(&flow.quad),
             // What was quoted may have carried the client's address, or the next one will.

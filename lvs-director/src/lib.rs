@@ -9,7 +9,8 @@
 //!
 //! One stage is one file, in the order a packet meets them: `admit`, `answer` (ARP, neighbour discovery,
 //! echo), `open` (classify, open), `assign` (the client's server: persistence, thresholds, scheduler), `carry`
-//! (packets of a session), `client_addr` (TOA), `emit`. `icmp` translates errors about packets of sessions. `drain` and `reset` end the sessions of servers that go away.
+//! (packets of a session), `client_addr` (TOA), `emit`. `icmp` translates errors about packets of sessions,
+//! `oversize` makes errors and cuts packets. `drain` and `reset` end the sessions of servers that go away.
 //! `workers` hands over what belongs to another worker.
 //! `fast` goes before them: ordinary segments of established sessions take a short way (`short`), a burst at a
 //! time and up to three bursts at once (`flight`).
@@ -70,6 +71,7 @@ mod icmp;
 mod neighbour;
 mod open;
 mod outputs;
+mod oversize;
 mod reset;
 mod short;
 mod workers;
@@ -80,4 +82,5 @@ pub use flight::DEPTH;
 pub use generation::{Generation, ServerCount};
 pub use neighbour::{HopInfo, HopState};
 pub use outputs::{MAX_PORTS, Outputs};
+pub use oversize::ErrorRate;
 pub use workers::{Peers, RingSize};

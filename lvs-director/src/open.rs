@@ -90,14 +90,14 @@ impl<P: PortPlan> Director<'_, P> {
             return Err(DropReason::NoSession);
         }
         if packet.headers.ttl <= 1 {
-            return Err(DropReason::TtlExceeded);
+            return Err(self.expired(now, lane, &packet, out));
         }
         let wanted = self.wanted(service).ok_or(DropReason::NoService)?;
         let assigned = self.assign(now, service, tuple).ok_or_else(|| {
             self.events.push(Event::NoServer { service });
             DropReason::NoServer
         })?;
-        let first = self.prepare(now, lane, packet, tuple, (&wanted, old), &assigned);
+        let first = self.prepare(now, lane, packet, tuple, (&wanted, old), &assigned, out);
         let first = first.inspect_err(|_| self.unassign(&assigned))?;
         let Prepared { packet, segment, opened, hop } = first;
         (report.session, report.server) = (Some(opened.id), Some(assigned.server));
@@ -114,15 +114,20 @@ impl<P: PortPlan> Director<'_, P> {
         tuple: &WireTuple,
         (wanted, old): (&Wanted, Option<SessionId>),
         assigned: &Assigned,
+        out: &mut Outputs<L::Buf>,
     ) -> Result<Prepared<L::Buf>, DropReason> {
         let flags = check_flags(&packet.headers.transport)?;
         let chosen = self.choose(tuple, assigned)?;
         let quad = quad_of(tuple, &chosen);
         let syn_toa = wanted.toa.filter(|toa| toa.placement.syn && flags.is_some());
-        let growth = if syn_toa.is_some() { growth(&quad) } else { 0 };
+        let option_growth = growth(&quad);
+        let growth = if syn_toa.is_some() { option_growth } else { 0 };
         let fits = self.fits(now, lane, &packet, chosen.hop_in, growth);
         // Without room for the option in the SYN, later segments carry it, or the policy drops it.
-        fits.or_else(|_| self.fits(now, lane, &packet, chosen.hop_in, 0))?;
+        if fits.is_err() {
+            let gain = wanted.toa.filter(|_| flags.is_some()).map_or(0, |_| option_growth);
+            self.fits_or_tell(now, lane, &packet, (chosen.hop_in, gain), out)?;
+        }
         // What is counted is the packet as it came.
         let segment = segment_of(&packet, flags);
         if let Some(toa) = wanted.toa {

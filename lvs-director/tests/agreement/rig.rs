@@ -19,7 +19,7 @@ use lvs_core::snapshot::Snapshot;
 use lvs_core::time::Time;
 use lvs_core::verdict::{DropReason, Verdict};
 use lvs_core::wire::Pretty;
-use lvs_director::{Director, DirectorConfig, Generation, HopState, Outputs};
+use lvs_director::{Director, DirectorConfig, ErrorRate, Generation, HopState, Outputs};
 use lvs_testkit::build::{arp_reply, ndp_advert};
 use lvs_testkit::model::{Model, PortSetup, Sent, Setup};
 use std::collections::{BTreeMap, BTreeSet};
@@ -138,6 +138,8 @@ impl<'m> Rig<'m> {
             hops: 32,
             waiting: config.waiting,
             isn_key: ISN_KEY,
+            // The naive director makes no errors; tests/errors shows them.
+            errors: ErrorRate::NONE,
             ..DirectorConfig::default()
         };
         let generation = Generation::new(Arc::clone(&snapshot), ARGS);

@@ -12,7 +12,7 @@ use lvs_core::session::{Cursor, HeapMemory, Session, SessionStore, StoreConfig, 
 use lvs_core::snapshot::{Snapshot, SnapshotSpec, StaticNeighbour};
 use lvs_core::time::Time;
 use lvs_core::verdict::{DropReason, Verdict};
-use lvs_director::{Director, DirectorConfig, Generation, Outputs, Report};
+use lvs_director::{Director, DirectorConfig, ErrorRate, Generation, Outputs, Report};
 use lvs_testkit::build::{ROUTER_MAC, Tcp, tcp};
 use std::sync::Arc;
 
@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) hops: u16,
     /// Packets of the director's own.
     pub(crate) pool: usize,
+    /// ICMP errors that it makes; none, where a dropped packet is to leave no trace.
+    pub(crate) errors: ErrorRate,
 }
 
 impl Plan {
@@ -54,7 +56,16 @@ impl Plan {
         let mut spec = spec(forwarding);
         spec.neighbours = all.into_iter().map(known).collect();
         let port = MemPort::new(ROUTER_MAC);
-        Self { spec, port, ports: 8, general: 8, waiting: 8, hops: 64, pool: 64 }
+        Self {
+            spec,
+            port,
+            ports: 8,
+            general: 8,
+            waiting: 8,
+            hops: 64,
+            pool: 64,
+            errors: ErrorRate::NONE,
+        }
     }
 
     /// Nobody's address is configured.
@@ -80,6 +91,7 @@ impl Plan {
             hops: self.hops,
             waiting: self.waiting,
             isn_key: [5, 6],
+            errors: self.errors,
             ..DirectorConfig::default()
         };
         let generation = Generation::new(Arc::clone(&snapshot), ARGS);

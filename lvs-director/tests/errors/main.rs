@@ -1,5 +1,6 @@
 //! ICMP errors: translated both ways, and made by the director.
 
+mod made;
 mod translated;
 
 #[path = "../drops/stage.rs"]

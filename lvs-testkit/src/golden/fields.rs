@@ -29,13 +29,27 @@ pub(super) fn blank(frame: &mut [u8], field: &str) {
             zero(L3 + at, len);
             zero(L3 + 10, 2);
         }
+        "ip.flow_label" if !v4 => {
+            if let Some([class, low @ ..]) = frame.get_mut(L3 + 1..L3 + 4) {
+                *class &= 0xf0;
+                low.fill(0);
+            }
+        }
+        // Checksums cover it: that of the quoted IPv4 header, and that of the message.
+        "icmp.quoted_ttl" if matches!(proto, Some(1 | 58)) => {
+            zero(l4 + 2, 2);
+            zero(l4 + 8 + if v4 { 8 } else { 7 }, 1);
+            if v4 {
+                zero(l4 + 8 + 10, 2);
+            }
+        }
         "udp.checksum" if proto == Some(17) => zero(l4 + 6, 2),
         "udp.source_port" if proto == Some(17) => {
             zero(l4, 2);
             zero(l4 + 6, 2);
         }
-        "ip.id" | "ip.tos" | "ip.ttl" | "ip.dont_fragment" | "udp.checksum" | "udp.source_port" => {
-        }
+        "ip.id" | "ip.tos" | "ip.ttl" | "ip.dont_fragment" | "ip.flow_label"
+        | "icmp.quoted_ttl" | "udp.checksum" | "udp.source_port" => {}
         other => panic!("no field {other}"),
     }
 }

@@ -4,12 +4,14 @@ mod address;
 
 use super::sessions::{Numbers, Session};
 use super::{Model, Outcome, Passing, Sent, drop, options, tcp};
+use crate::build::fragments;
 use address::{has_acked, wants_address};
 use core::net::IpAddr;
 use lvs_core::addr::{LocalAddress, RealAddr};
 use lvs_core::counters::Carried;
 use lvs_core::flow::{Direction, L4Proto};
 use lvs_core::id::{ServerId, ServiceId};
+use lvs_core::io::BURST;
 use lvs_core::io::{L4Csum, PortId};
 use lvs_core::service::{ClientAddrMode, Forwarding, ToaOptions};
 use lvs_core::session::{Quad, TcpState};
@@ -413,14 +415,25 @@ impl Model {
             Some(gso) => payload - l3 + usize::from(gso.size),
             None => end - l3,
         };
-        if len + growth > self.most(packet, port) {
+        let cut = growth == 0 && self.is_cut(packet, port);
+        if len + growth > self.most(packet, port) && !cut {
             return Err(DropReason::TooBig);
         }
         if growth > packet.headroom { Err(DropReason::NoHeadroom) } else { Ok(()) }
     }
 
+    /// Whether a packet is too long for a port and may be cut into no more pieces than a burst has places.
+    pub(super) fn is_cut(&self, packet: &Passing, port: PortId) -> bool {
+        let ((l3, _, _, end), most) = (packet.ip.offsets(), self.most(packet, port));
+        let long = packet.gso.is_none() && end - l3 > most;
+        // Less than the longest header and a piece: nobody has such a link.
+        long && packet.ip.may_be_cut()
+            && most >= 68
+            && packet.ip.build().is_some_and(|whole| fragments(&whole, most, 0).len() <= BURST)
+    }
+
     /// The largest that the IP packet may be on a port.
-    fn most(&self, packet: &Passing, port: PortId) -> usize {
+    pub(super) fn most(&self, packet: &Passing, port: PortId) -> usize {
         // A packet that stays on its port keeps its tags.
         let link = if port == packet.port { packet.ip.offsets().0 } else { 14 };
         let max_frame = usize::from(self.world.setup().ports[port.index()].max_frame);

@@ -107,6 +107,11 @@ impl Ip {
         }
     }
 
+    /// IPv4 without DF.
+    pub(super) fn may_be_cut(&self) -> bool {
+        !self.dst.is_ipv6() && self.network[6] & 0x40 == 0
+    }
+
     /// Whether this is an ICMP error: below 128 in IPv6.
     pub(super) fn is_error(&self) -> bool {
         match self.icmp() {

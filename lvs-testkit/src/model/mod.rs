@@ -243,6 +243,9 @@ impl Model {
             packet.vlan = None;
             packet.ip.drop_tags();
         }
+        if self.is_cut(&packet, at.port) {
+            return self.emit_in_pieces(now, packet, hop);
+        }
         if packet.ip.csum == L4Csum::Partial && !tx_csum && packet.gso.is_none() {
             packet.ip.complete();
             self.count("csum_completed");
@@ -271,6 +274,46 @@ impl Model {
         }
         self.ask(question);
         self.sent.push(sent);
+        verdict
+    }
+
+    /// Each piece for itself, until one is dropped.
+    fn emit_in_pieces(&mut self, now: Time, mut packet: Passing, hop: usize) -> Verdict {
+        let at = self.hops.place(hop);
+        let most = self.most(&packet, at.port);
+        if packet.ip.csum == L4Csum::Partial {
+            packet.ip.complete();
+            self.count("csum_completed");
+        }
+        let whole = packet.ip.build().expect("lengths were checked");
+        let mut verdict = Verdict::Forward(at.port);
+        for mut bytes in crate::build::fragments(&whole, most, 0) {
+            let (way, question) = self.hops.way(hop, now);
+            let dst = match way {
+                Way::Failed => return Verdict::Drop(DropReason::NeighbourFailed),
+                Way::Send(mac) => mac,
+                Way::Wait => MacAddr::ZERO,
+            };
+            bytes[..6].copy_from_slice(&dst.0);
+            bytes[6..12].copy_from_slice(&self.world.mac(at.port).0);
+            let (csum, vlan) = (packet.ip.csum, packet.vlan);
+            let (partial_at, train_headers) = (None, None);
+            let sent =
+                Sent { port: at.port, bytes, csum, vlan, gso: None, partial_at, train_headers };
+            if way == Way::Wait {
+                let places = self.world.setup().waiting;
+                let waits = self.hops.wait(hop, sent, places.into());
+                self.ask(question);
+                if !waits {
+                    return Verdict::Drop(DropReason::NeighbourPending);
+                }
+                verdict = Verdict::Absorb(Absorbed::WaitsForNeighbour);
+            } else {
+                self.ask(question);
+                self.sent.push(sent);
+            }
+        }
+        self.count("packets_cut");
         verdict
     }
 
