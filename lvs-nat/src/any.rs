@@ -38,7 +38,7 @@ pub enum AnyRewrite {
 impl AnyRewrite {
     /// From addresses by role, without a local address for NAT. `None` when the families differ.
     ///
-    /// For tools and tests: a session store keeps [`Deltas`] instead of computing them per packet.
+    /// For tools and tests: a session store keeps [`Deltas`](crate::Deltas) instead of computing them per packet.
     #[must_use]
     pub fn from_roles(
         direction: Direction,

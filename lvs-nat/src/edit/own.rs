@@ -5,7 +5,7 @@
 //! so one goes out right after the handshake and again ([`retransmit_after_ms`]) until the server has
 //! acknowledged it ([`EditList::settled`](crate::edit::EditList::settled)).
 //!
-//! The frame in front of IP is the caller's: [`write`] fills the IP packet only.
+//! The frame in front of IP is the caller's: [`write()`] fills the IP packet only.
 
 use crate::walk;
 use core::net::SocketAddr;

@@ -53,7 +53,7 @@ impl Network<u32> {
 }
 
 impl Network<u128> {
-    /// Service [fd00::80]:80, clients 2001:2::/48 (RFC 5180).
+    /// Service `[fd00::80]:80`, clients 2001:2::/48 (RFC 5180).
     #[must_use]
     pub const fn example() -> Self {
         let v4 = Network::<u32>::example();

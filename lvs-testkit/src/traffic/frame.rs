@@ -12,7 +12,7 @@ pub mod flags {
 }
 
 const ETHERNET: usize = 14;
-/// Bytes of the longest headers that [`write`] makes.
+/// Bytes of the longest headers that [`write()`] makes.
 pub const MAX_HEADERS: usize = ETHERNET + 40 + 20 + 4;
 
 /// An address as a number, IPv4 (`u32`) or IPv6 (`u128`).
