@@ -2,12 +2,13 @@
 
 use crate::director::{Director, Report};
 use crate::icmp::is_error;
+use crate::open::Before;
 use crate::outputs::Outputs;
 use core::net::IpAddr;
 use lvs_core::addr::{MacAddr, is_martian_source};
 use lvs_core::io::{L4Csum, Lane, PacketBuf, PortId};
 use lvs_core::plan::PortPlan;
-use lvs_core::session::Probe;
+use lvs_core::session::{Missed, Probe};
 use lvs_core::snapshot::{Role, SelfOwner};
 use lvs_core::time::Time;
 use lvs_core::verdict::{DropReason, Verdict};
@@ -78,16 +79,18 @@ impl<P: PortPlan> Director<'_, P> {
         if is_error(&packet.headers) {
             return self.icmp_error(now, lane, packet, (&dst, role), out);
         }
+        let mut missed = Missed::default();
         if let Some(tuple) = packet.headers.tuple {
             let probe = Probe { tuple, local: role.local };
-            if let Some(candidate) = self.store.lookup_one(&probe) {
-                return self.carry(now, lane, packet, &tuple, candidate, out);
+            match self.store.lookup_or_missed(&probe) {
+                Ok(candidate) => return self.carry(now, lane, packet, &tuple, candidate, out),
+                Err(nowhere) => missed = nowhere,
             }
         }
         if let Some(handed) = self.elsewhere(&packet, role) {
             return handed;
         }
-        self.miss(now, lane, packet, role, out)
+        self.miss(now, lane, packet, (role, missed), out)
     }
 
     /// Frames for other hosts, and everything that is for many hosts at once.
@@ -134,7 +137,7 @@ impl<P: PortPlan> Director<'_, P> {
         now: Time,
         lane: &mut L,
         packet: Packet<L::Buf>,
-        role: Role,
+        (role, missed): (Role, Missed),
         out: &mut Outputs<L::Buf>,
     ) -> Report {
         if role.virt
@@ -143,7 +146,9 @@ impl<P: PortPlan> Director<'_, P> {
             let port = tuple.dport();
             let service = self.snapshot().find_service(tuple.proto(), tuple.dst(), port);
             return match service.map(|service| service.id) {
-                Some(service) => self.open(now, lane, packet, &tuple, (service, None), out),
+                Some(service) => {
+                    self.open(now, lane, packet, &tuple, (service, Before::Nothing(missed)), out)
+                }
                 None if role.own.is_some() => Verdict::Release.into(),
                 None => DropReason::NoService.into(),
             };

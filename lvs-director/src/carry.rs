@@ -4,6 +4,7 @@ use crate::admit::Packet;
 use crate::client_addr::{carries, growth, is_corrupt, observe};
 use crate::director::{Director, Report};
 use crate::generation::{Policy, is_half_open};
+use crate::open::Before;
 use crate::outputs::Outputs;
 use lvs_core::counters::Carried;
 use lvs_core::flow::{Direction, WireTuple};
@@ -107,7 +108,7 @@ impl<P: PortPlan> Director<'_, P> {
         if is_corrupt(&packet) {
             return DropReason::BadL4Checksum.into();
         }
-        self.open(now, lane, packet, tuple, (service, Some(old)), out)
+        self.open(now, lane, packet, tuple, (service, Before::Session(old)), out)
     }
 
     pub(crate) fn policy(&self, flow: &Flow) -> Policy {

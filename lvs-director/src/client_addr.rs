@@ -32,6 +32,11 @@ pub(crate) const fn toa_of(service: &VirtualService) -> Option<ToaOptions> {
     }
 }
 
+/// Kinds that a client has no business to send to a service with this option.
+pub(crate) const fn forged_kinds(own: &ToaOptions) -> KindSet {
+    KindSet::KNOWN.with(own.kind_v4).with(own.kind_v6)
+}
+
 /// Bytes that the option adds for this client.
 pub(crate) const fn growth(quad: &Quad) -> u16 {
     if quad.client.0.is_ipv6() { toa::TOA_V6_LEN as u16 } else { toa::TOA_V4_LEN as u16 }
@@ -62,7 +67,7 @@ const fn acknowledges_data(detail: &Detail, flags: u8, ack: u32) -> bool {
 impl<P: PortPlan> Director<'_, P> {
     /// Takes out what a client wrote into its own segment in order to be taken for somebody else.
     pub(crate) fn strip_forged<B: PacketBuf>(&mut self, packet: &mut Packet<B>, own: &ToaOptions) {
-        let kinds = KindSet::KNOWN.with(own.kind_v4).with(own.kind_v6);
+        let kinds = forged_kinds(own);
         let csum = packet.buf.l4_csum();
         let stripped = toa::strip(packet.buf.data_mut(), &packet.headers, csum, kinds);
         if stripped.is_ok_and(|stripped| stripped.count > 0) {

@@ -10,7 +10,7 @@ use core::fmt;
 use core::net::IpAddr;
 use lvs_core::counters::Carried;
 use lvs_core::flow::WireTuple;
-use lvs_core::id::{PoolId, ServerId, ServiceId};
+use lvs_core::id::{HopId, PoolId, ServerId, ServiceId};
 use lvs_core::persistence::Persistence;
 use lvs_core::sched::{Scheduler, SchedulerArgs, ServerLoad};
 use lvs_core::service::{
@@ -18,7 +18,7 @@ use lvs_core::service::{
 };
 use lvs_core::session::TcpState;
 use lvs_core::shared::Shared;
-use lvs_core::snapshot::Snapshot;
+use lvs_core::snapshot::{NextHop, Snapshot};
 use lvs_core::time::{Tick, Time};
 
 /// Sessions and traffic of one server on one worker.
@@ -36,6 +36,8 @@ pub struct ServerCount {
 struct Balanced {
     scheduler: Box<dyn Scheduler>,
     loads: Box<[ServerLoad]>,
+    /// By the same place: the server, and its count in `loads` as a word.
+    seen: Box<[(ServerId, Option<u64>)]>,
     /// Which server the next look at what other workers have opened begins with.
     look_at: usize,
     /// Servers by address, for services that share templates with others.
@@ -74,6 +76,9 @@ struct Standing {
     count: ServerCount,
     /// When it was first seen to be draining or down.
     since: Option<Time>,
+    /// The way to it, and the number that its next hop had last.
+    way: Option<NextHop>,
+    hop: HopId,
 }
 
 /// One configuration, ready for one worker.
@@ -102,6 +107,7 @@ impl Generation {
         for server in snapshot.servers() {
             if let Some(standing) = servers.get_mut(server.id.index()) {
                 standing.service = server.service;
+                standing.way = snapshot.route(server.addr.ip());
             }
         }
         let mut services: alloc::vec::Vec<Option<Balanced>> =
@@ -122,7 +128,8 @@ impl Generation {
                 *policy = Policy::of(service);
             }
             if let Some(entry) = services.get_mut(service.id.index()) {
-                *entry = Some(Balanced { scheduler, loads, look_at: 0, by_ip });
+                let seen = loads.iter().map(|load| (load.id, None)).collect();
+                *entry = Some(Balanced { scheduler, loads, seen, look_at: 0, by_ip });
             }
             pools = pools.max(service.pool.map_or(0, |pool| pool.index() + 1));
         }
@@ -343,6 +350,19 @@ impl Generation {
         }
     }
 
+    /// The way to a server, and what its next hop's number was when it was [noted](Self::note_hop) last.
+    pub(crate) fn way_to(&self, server: ServerId) -> Option<(NextHop, HopId)> {
+        let standing = self.servers.get(server.index())?;
+        Some((standing.way?, standing.hop))
+    }
+
+    /// Notes the number of a server's next hop.
+    pub(crate) fn note_hop(&mut self, server: ServerId, hop: HopId) {
+        if let Some(standing) = self.servers.get_mut(server.index()) {
+            standing.hop = hop;
+        }
+    }
+
     /// The counters of a server, to be added to.
     pub(crate) fn carried(&mut self, server: ServerId) -> Option<&mut Carried> {
         self.servers.get_mut(server.index()).map(|standing| &mut standing.count.carried)
@@ -393,8 +413,26 @@ const fn is_ending(server: &RealServer) -> bool {
     matches!(server.state, ServerState::Draining { .. } | ServerState::DownKill)
 }
 
-/// Takes over what all workers have opened on a server; one beyond the shared table has what this worker has.
+/// Takes over what all workers have opened on a server, if it has changed; one beyond the shared table has what
+/// this worker has.
+#[inline]
 fn refresh(
+    balanced: &mut Balanced,
+    place: usize,
+    servers: &[Standing],
+    snapshot: &Snapshot,
+    shared: &Shared,
+) {
+    let Some((server, seen)) = balanced.seen.get_mut(place) else { return };
+    let mark = shared.servers.mark(*server);
+    if mark.is_none() || mark != *seen {
+        *seen = mark;
+        take_over(balanced, place, servers, snapshot, shared);
+    }
+}
+
+#[inline(never)]
+fn take_over(
     balanced: &mut Balanced,
     place: usize,
     servers: &[Standing],

@@ -178,6 +178,8 @@ pub(crate) struct Neighbours {
     waiting: Box<[Waiting]>,
     cursor: usize,
     order: u64,
+    /// The number that was asked for last: many clients are behind one gateway.
+    recent: HopId,
 }
 
 impl Neighbours {
@@ -203,6 +205,7 @@ impl Neighbours {
             waiting: (0..waiting.max(1)).map(|_| empty()).collect(),
             cursor: 0,
             order: 0,
+            recent: HopId(0),
         }
     }
 
@@ -220,14 +223,32 @@ impl Neighbours {
         (0..WALK).map(move |step| home.wrapping_add(step) & mask)
     }
 
+    /// Whether a number is that of a next hop.
+    #[inline]
+    fn is_at(&self, at: usize, hop: &NextHop) -> bool {
+        self.entries.get(at).is_some_and(|entry| {
+            entry.state != HopState::Unused && entry.ip == hop.via && entry.port == hop.port
+        })
+    }
+
+    /// [`intern`](Self::intern), faster when the number is still what it was.
+    #[inline]
+    pub(crate) fn intern_near(&mut self, hop: &NextHop, last: HopId) -> Option<HopId> {
+        if self.is_at(last.index(), hop) { Some(last) } else { self.intern(hop) }
+    }
+
     /// The number of a next hop that is known already.
     pub(crate) fn find(&self, hop: &NextHop) -> Option<HopId> {
-        let at = self.walk(hop).find(|at| {
-            self.entries.get(*at).is_some_and(|entry| {
-                entry.state != HopState::Unused && entry.ip == hop.via && entry.port == hop.port
-            })
-        })?;
+        let at = self.walk(hop).find(|at| self.is_at(*at, hop))?;
         u16::try_from(at).ok().map(HopId)
+    }
+
+    /// [`intern`](Self::intern) for the way to a client.
+    #[inline]
+    pub(crate) fn intern_back(&mut self, hop: &NextHop) -> Option<HopId> {
+        let id = self.intern_near(hop, self.recent)?;
+        self.recent = id;
+        Some(id)
     }
 
     /// The number of a next hop; a new one takes a place that no session uses. `None` when there is none.
@@ -281,7 +302,17 @@ impl Neighbours {
     }
 
     /// How to send to a next hop at `now`, and whether to ask for it.
+    #[inline]
     pub(crate) fn reach(&mut self, id: HopId, now: Time) -> Reach {
+        if let Some(entry) = self.entries.get(id.index())
+            && entry.state == HopState::Static
+        {
+            return Reach::Send { mac: entry.mac, port: entry.port, ask: false };
+        }
+        self.reach_learned(id, now)
+    }
+
+    fn reach_learned(&mut self, id: HopId, now: Time) -> Reach {
         let reach = self.ask_or_send(id, now);
         self.settle(id.index());
         reach

@@ -2,28 +2,28 @@
 
 use crate::admit::Packet;
 use crate::assign::Assigned;
-use crate::carry::{
-    AnyEnds, check_flags, count, ends_of, is_pure_syn, reason_of, rewrite_of, segment_of,
-};
-use crate::client_addr::{growth, toa_of};
+use crate::carry::{AnyEnds, check_flags, count, ends_of, is_pure_syn, reason_of, segment_of};
+use crate::client_addr::{forged_kinds, growth, toa_of};
 use crate::director::{Director, Report};
 use crate::outputs::Outputs;
 use lvs_core::addr::{Family, LocalAddress, RealAddr};
 use lvs_core::event::{Closed, Event};
-use lvs_core::flow::{Direction, L4Proto, WireTuple};
+use lvs_core::flow::{Direction, WireTuple};
 use lvs_core::id::{HopId, PoolId, ServerId, ServiceId, SessionId, TimeoutClass};
 use lvs_core::io::{Lane, PacketBuf};
 use lvs_core::plan::PortPlan;
 use lvs_core::service::{Forwarding, TimestampPolicy, ToaOptions};
-use lvs_core::session::tcp::flags::SYN;
 use lvs_core::session::{
-    Open, OpenError, Opened, Place, Previous, Quad, Reserved, Segment, TcpState, Translation,
+    First, Missed, Open, OpenError, Opened, Place, Previous, Quad, Reserved, TcpState, Translation,
     pending,
 };
 use lvs_core::time::Time;
 use lvs_core::verdict::{DropReason, Verdict};
-use lvs_core::wire::{Tcp, TcpOption, Transport};
+use lvs_core::wire::Transport;
 use lvs_nat::isn::{isn, isn_past};
+use lvs_nat::options::survey;
+use lvs_nat::toa::KindSet;
+use lvs_nat::{AnyRewrite, Rewrite, SeqDeltas};
 
 /// What a service says about a new session, copied out so that the director stays free to change.
 #[derive(Clone, Copy)]
@@ -46,31 +46,47 @@ struct Chosen {
     hop_out: HopId,
 }
 
-/// A session that is open, and its first packet, which is edited and not translated yet.
-struct Prepared<B> {
-    packet: Packet<B>,
-    /// The packet as it came.
-    segment: Segment,
-    opened: Opened,
+/// What the look-up of a packet that wants a session has found.
+#[derive(Clone, Copy)]
+pub(crate) enum Before {
+    /// Nothing.
+    Nothing(Missed),
+    /// A session that is over.
+    Session(SessionId),
+}
+
+/// A session that is open.
+struct Prepared {
+    session: SessionId,
+    /// The edit for its first packet.
+    rewrite: AnyRewrite,
     /// Next hop toward the server.
     hop: HopId,
 }
 
+/// A new session as its first packet has it.
+struct New {
+    quad: Quad,
+    /// Of TCP: the client's initial sequence number.
+    isn: Option<u32>,
+    first: First,
+}
+
 impl<P: PortPlan> Director<'_, P> {
-    /// A packet to a virtual service that belongs to no session, or to `old`, which is over and gives way
-    /// when nothing can keep the packet from its server any more.
+    /// A packet to a virtual service that belongs to no session, or to one that is over and gives way when
+    /// nothing can keep the packet from its server any more.
     pub(crate) fn open<L: Lane>(
         &mut self,
         now: Time,
         lane: &mut L,
         packet: Packet<L::Buf>,
         tuple: &WireTuple,
-        (service, old): (ServiceId, Option<SessionId>),
+        (service, before): (ServiceId, Before),
         out: &mut Outputs<L::Buf>,
     ) -> Report {
         let mut report = Report::from(DropReason::NoService);
         report.service = Some(service);
-        let outcome = self.try_open(now, lane, packet, tuple, (service, old), out, &mut report);
+        let outcome = self.try_open(now, lane, packet, tuple, (service, before), out, &mut report);
         report.verdict = outcome.unwrap_or_else(Verdict::Drop);
         report
     }
@@ -79,9 +95,9 @@ impl<P: PortPlan> Director<'_, P> {
         &mut self,
         now: Time,
         lane: &mut L,
-        packet: Packet<L::Buf>,
+        mut packet: Packet<L::Buf>,
         tuple: &WireTuple,
-        (service, old): (ServiceId, Option<SessionId>),
+        (service, before): (ServiceId, Before),
         out: &mut Outputs<L::Buf>,
         report: &mut Report,
     ) -> Result<Verdict, DropReason> {
@@ -97,54 +113,89 @@ impl<P: PortPlan> Director<'_, P> {
             self.events.push(Event::NoServer { service });
             DropReason::NoServer
         })?;
-        let first = self.prepare(now, lane, packet, tuple, (&wanted, old), &assigned, out);
-        let first = first.inspect_err(|_| self.unassign(&assigned))?;
-        let Prepared { packet, segment, opened, hop } = first;
-        (report.session, report.server) = (Some(opened.id), Some(assigned.server));
-        self.first_packet(now, lane, packet, segment, &opened, hop, out)
+        let first = self.prepare(now, lane, &mut packet, tuple, (&wanted, before), &assigned, out);
+        let Prepared { session, rewrite, hop } = first.inspect_err(|_| self.unassign(&assigned))?;
+        (report.session, report.server) = (Some(session), Some(assigned.server));
+        let csum = packet.buf.l4_csum();
+        rewrite.apply(packet.buf.data_mut(), &packet.headers, csum).map_err(reason_of)?;
+        Ok(self.emit(now, lane, packet, hop, out))
     }
 
     /// From a server to an open session and a packet that may leave. What fails has changed nothing yet, except
-    /// that `old` may have ended.
+    /// that the session before may have ended.
     fn prepare<L: Lane>(
         &mut self,
         now: Time,
         lane: &mut L,
-        mut packet: Packet<L::Buf>,
+        packet: &mut Packet<L::Buf>,
         tuple: &WireTuple,
-        (wanted, old): (&Wanted, Option<SessionId>),
+        (wanted, before): (&Wanted, Before),
         assigned: &Assigned,
         out: &mut Outputs<L::Buf>,
-    ) -> Result<Prepared<L::Buf>, DropReason> {
+    ) -> Result<Prepared, DropReason> {
         let flags = check_flags(&packet.headers.transport)?;
         let chosen = self.choose(tuple, assigned)?;
         let quad = quad_of(tuple, &chosen);
         let syn_toa = wanted.toa.filter(|toa| toa.placement.syn && flags.is_some());
         let option_growth = growth(&quad);
         let growth = if syn_toa.is_some() { option_growth } else { 0 };
-        let fits = self.fits(now, lane, &packet, chosen.hop_in, growth);
+        let fits = self.fits(now, lane, packet, chosen.hop_in, growth);
         // Without room for the option in the SYN, later segments carry it, or the policy drops it.
         if fits.is_err() {
             let gain = wanted.toa.filter(|_| flags.is_some()).map_or(0, |_| option_growth);
-            self.fits_or_tell(now, lane, &packet, (chosen.hop_in, gain), out)?;
+            self.fits_or_tell(now, lane, packet, (chosen.hop_in, gain), out)?;
         }
         // What is counted is the packet as it came.
-        let segment = segment_of(&packet, flags);
-        if let Some(toa) = wanted.toa {
-            self.strip_forged(&mut packet, &toa);
-        }
-        self.drop_syn_timestamps(&mut packet, wanted.strip_timestamps);
-        let seq_and_mss = seq_and_mss(&packet);
+        let segment = segment_of(packet, flags);
+        let isn = isn_of(&packet.headers.transport);
+        let client_mss = if isn.is_some() { self.edit_options(packet, wanted) } else { 0 };
         if let Some(toa) = syn_toa {
             // A SYN never sends a segment ahead.
-            let _ = self.insert_toa(now, lane, &mut packet, &toa, &quad, chosen.hop_in)?;
+            let _ = self.insert_toa(now, lane, packet, &toa, &quad, chosen.hop_in)?;
         }
-        if let Some(session) = old.and_then(|old| self.store.close(old)) {
+        let missed = match before {
+            Before::Nothing(missed) => missed,
+            Before::Session(old) => {
+                self.end_reused(now, old);
+                Missed::default()
+            }
+        };
+        let first = First {
+            missed,
+            segment: Some(segment),
+            client_isn: isn.unwrap_or(0),
+            client_mss,
+            pending: if isn.is_some() && wanted.toa.is_some() { pending::TOA } else { 0 },
+            template: chosen.template,
+        };
+        let new = New { quad, isn, first };
+        let (session, rewrite) = self.register(now, &new, wanted, &chosen)?;
+        if let Some(carried) = self.generation.carried(chosen.server) {
+            count(carried, Direction::Inbound, segment);
+        }
+        Ok(Prepared { session, rewrite, hop: chosen.hop_in })
+    }
+
+    fn end_reused(&mut self, now: Time, old: SessionId) {
+        if let Some(session) = self.store.close(old) {
             self.closed(now.tick(), &session, Closed::Reused);
             self.counters.sessions_reused = self.counters.sessions_reused.wrapping_add(1);
         }
-        let opened = self.register(now, &quad, wanted, &chosen, seq_and_mss)?;
-        Ok(Prepared { packet, segment, opened, hop: chosen.hop_in })
+    }
+
+    /// Takes out of a SYN what must not reach the server; returns the MSS that it announces, 0 for none.
+    fn edit_options<B: PacketBuf>(&mut self, packet: &mut Packet<B>, wanted: &Wanted) -> u16 {
+        let kinds = wanted.toa.map_or(KindSet::EMPTY, |toa| forged_kinds(&toa));
+        let Some(seen) = survey(packet.buf.data(), &packet.headers, kinds) else { return 0 };
+        if seen.suspect
+            && let Some(toa) = wanted.toa
+        {
+            self.strip_forged(packet, &toa);
+        }
+        if seen.timestamps {
+            self.drop_syn_timestamps(packet, wanted.strip_timestamps);
+        }
+        seen.mss
     }
 
     fn wanted(&self, service: ServiceId) -> Option<Wanted> {
@@ -164,11 +215,12 @@ impl<P: PortPlan> Director<'_, P> {
         let Assigned { server, template } = *assigned;
         let snapshot = self.snapshot();
         let addr = snapshot.server(server).ok_or(DropReason::NoServer)?.addr;
-        let there = snapshot.route(addr.ip()).ok_or(DropReason::NoRoute)?;
+        let (there, last) = self.generation.way_to(server).ok_or(DropReason::NoRoute)?;
         let back = snapshot.route(tuple.src()).ok_or(DropReason::NoRoute)?;
-        let hop_in = self.neighbours.intern(&there).ok_or(DropReason::NoRoute)?;
+        let hop_in = self.neighbours.intern_near(&there, last).ok_or(DropReason::NoRoute)?;
+        self.generation.note_hop(server, hop_in);
         self.neighbours.hold(hop_in);
-        let hop_out = self.neighbours.intern(&back);
+        let hop_out = self.neighbours.intern_back(&back);
         self.neighbours.release(hop_in);
         Ok(Chosen { server, template, addr, hop_in, hop_out: hop_out.ok_or(DropReason::NoRoute)? })
     }
@@ -177,27 +229,15 @@ impl<P: PortPlan> Director<'_, P> {
     fn register(
         &mut self,
         now: Time,
-        quad: &Quad,
+        new: &New,
         wanted: &Wanted,
         chosen: &Chosen,
-        seq_and_mss: Option<(u32, u16)>,
-    ) -> Result<Opened, DropReason> {
-        let opened = self.open_session(now, quad, wanted, chosen, seq_and_mss.map(|(seq, _)| seq));
-        let opened = opened.map_err(|error| self.refused(error, wanted))?;
-        if let Some((seq, mss)) = seq_and_mss
-            && let Some(mut detail) = self.store.detail(opened.id)
-        {
-            detail.client_isn = seq;
-            detail.client_mss = mss;
-            detail.pending = if wanted.toa.is_some() { pending::TOA } else { 0 };
-            self.store.set_detail(opened.id, &detail);
-        }
-        if chosen.template.is_some() {
-            self.store.set_template(opened.id, chosen.template);
-        }
+    ) -> Result<(SessionId, AnyRewrite), DropReason> {
+        let opened = self.open_session(now, new, wanted, chosen);
+        let (opened, rewrite) = opened.map_err(|error| self.refused(error, wanted))?;
         self.neighbours.hold(chosen.hop_in);
         self.neighbours.hold(chosen.hop_out);
-        let state = if seq_and_mss.is_some() { TcpState::SynRecv } else { TcpState::None };
+        let state = if new.isn.is_some() { TcpState::SynRecv } else { TcpState::None };
         self.generation.moved(&self.shared, chosen.server, None, Some(state));
         self.counters.sessions_opened = self.counters.sessions_opened.wrapping_add(1);
         if let Some(carried) = self.generation.carried(chosen.server) {
@@ -207,17 +247,17 @@ impl<P: PortPlan> Director<'_, P> {
             let (session, service, server) = (opened.id, wanted.service, chosen.server);
             self.events.push(Event::SessionOpened { session, service, server, inbound, reply });
         }
-        Ok(opened)
+        Ok((opened.id, rewrite))
     }
 
     fn open_session(
         &mut self,
         now: Time,
-        quad: &Quad,
+        new: &New,
         wanted: &Wanted,
         chosen: &Chosen,
-        client_isn: Option<u32>,
-    ) -> Result<Opened, OpenError> {
+    ) -> Result<(Opened, AnyRewrite), OpenError> {
+        let New { quad, isn: client_isn, first } = new;
         let family = Family::of(&quad.client.0);
         let full = wanted.forwarding == Forwarding::FullNat;
         let place = match wanted.pool.filter(|_| full) {
@@ -241,12 +281,17 @@ impl<P: PortPlan> Director<'_, P> {
             class: wanted.class,
         };
         let key = self.isn_key;
-        self.store.open(now.tick(), &open, |reserved: &Reserved| {
+        let mut rewrite = None;
+        let opened = self.store.open_with(now.tick(), &open, first, |reserved: &Reserved| {
             let isn = client_isn.filter(|_| full).map(|old| {
                 server_isn(&key, now, &reserved.quad, reserved.previous).wrapping_sub(old)
             });
-            translation(&reserved.quad, isn.unwrap_or(0))
-        })
+            let (translation, edit) = translation(&reserved.quad, isn.unwrap_or(0));
+            rewrite = edit;
+            translation
+        })?;
+        // The store refuses ends of two families.
+        Ok((opened, rewrite.ok_or(OpenError::Family)?))
     }
 
     fn refused(&mut self, error: OpenError, wanted: &Wanted) -> DropReason {
@@ -262,31 +307,6 @@ impl<P: PortPlan> Director<'_, P> {
                 DropReason::SessionTableFull
             }
         }
-    }
-
-    /// Translates and sends the packet that opened the session.
-    fn first_packet<L: Lane>(
-        &mut self,
-        now: Time,
-        lane: &mut L,
-        mut packet: Packet<L::Buf>,
-        segment: Segment,
-        opened: &Opened,
-        hop: HopId,
-        out: &mut Outputs<L::Buf>,
-    ) -> Result<Verdict, DropReason> {
-        let tuple = opened.quad.inbound().ok_or(DropReason::NoSession)?;
-        let probe = lvs_core::session::Probe { tuple, local: None };
-        let candidate = self.store.lookup_one(&probe).ok_or(DropReason::NoSession)?;
-        let flow = self.store.packet(candidate, &tuple, now.tick(), segment);
-        let flow = flow.ok_or(DropReason::NoSession)?;
-        if let Some(carried) = self.generation.carried(flow.server) {
-            count(carried, Direction::Inbound, segment);
-        }
-        let rewrite = rewrite_of(&flow, None).ok_or(DropReason::NoSession)?;
-        let csum = packet.buf.l4_csum();
-        rewrite.apply(packet.buf.data_mut(), &packet.headers, csum).map_err(reason_of)?;
-        Ok(self.emit(now, lane, packet, hop, out))
     }
 
     /// A number for the server's side of a session.
@@ -320,24 +340,27 @@ fn server_port(addr: &RealAddr, tuple: &WireTuple) -> u16 {
     if addr.port() == 0 { tuple.dport() } else { addr.port() }
 }
 
-fn translation(quad: &Quad, seq_delta: u32) -> Translation {
-    let deltas = match ends_of(quad) {
-        Some(AnyEnds::V4(ends)) => ends.deltas(),
-        Some(AnyEnds::V6(ends)) => ends.deltas(),
-        None => lvs_nat::Deltas::default(),
+/// The numbers that translate a session's packets, and the edit for those from the client.
+fn translation(quad: &Quad, seq_delta: u32) -> (Translation, Option<AnyRewrite>) {
+    let seq = SeqDeltas { seq: seq_delta, ack: 0 };
+    let (deltas, rewrite) = match ends_of(quad) {
+        Some(AnyEnds::V4(ends)) => {
+            let deltas = ends.deltas();
+            (deltas, Some(AnyRewrite::V4(Rewrite::inbound(&ends, deltas, seq).decrement_ttl(true))))
+        }
+        Some(AnyEnds::V6(ends)) => {
+            let deltas = ends.deltas();
+            (deltas, Some(AnyRewrite::V6(Rewrite::inbound(&ends, deltas, seq).decrement_ttl(true))))
+        }
+        None => (lvs_nat::Deltas::default(), None),
     };
-    Translation { l4_delta: deltas.l4, ip_delta: deltas.ip, seq_delta, ack_delta: 0 }
+    (Translation { l4_delta: deltas.l4, ip_delta: deltas.ip, seq_delta, ack_delta: 0 }, rewrite)
 }
 
-/// Sequence number and announced MSS of a SYN; `None` for other protocols.
-fn seq_and_mss<B: PacketBuf>(packet: &Packet<B>) -> Option<(u32, u16)> {
-    let headers = &packet.headers;
-    let Transport::Tcp { seq, flags, .. } = headers.transport else { return None };
-    debug_assert!(flags & SYN != 0 && headers.tuple.is_some_and(|t| t.proto() == L4Proto::Tcp));
-    let header = packet.buf.data().get(usize::from(headers.l4)..usize::from(headers.payload))?;
-    let mss = Tcp::parse(header).ok()?.options().find_map(|option| match option.option {
-        TcpOption::Mss(mss) => Some(mss),
+/// Sequence number of a segment; `None` for other protocols.
+const fn isn_of(transport: &Transport) -> Option<u32> {
+    match *transport {
+        Transport::Tcp { seq, .. } => Some(seq),
         _ => None,
-    });
-    Some((seq, mss.unwrap_or(0)))
+    }
 }

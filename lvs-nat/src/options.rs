@@ -1,11 +1,12 @@
 //! Edits of the options of a SYN or SYN-ACK that keep the header's length.
 
 use crate::error::RewriteError;
-use crate::fields::{TcpFixed, tcp_mut};
+use crate::fields::{TCP_FIXED, TcpFixed, tcp_mut};
+use crate::toa::KindSet;
 use crate::walk;
 use lvs_core::checksum::{Delta, Sum};
 use lvs_core::io::L4Csum;
-use lvs_core::wire::Headers;
+use lvs_core::wire::{Headers, Transport};
 
 /// Edits the options of a segment and makes the checksum follow, whatever was edited at whatever
 /// alignment. Options start at an even offset and are at most 40 bytes: summing them before and
@@ -77,6 +78,42 @@ pub fn drop_timestamps(
         });
         dropped
     }))
+}
+
+/// What the options of a SYN hold that a director acts on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// The maximum segment size that the first such option announces; 0 = none.
+    pub mss: u16,
+    /// [`drop_timestamps`] may find something.
+    pub timestamps: bool,
+    /// [`strip`](crate::toa::strip) may find something.
+    pub suspect: bool,
+}
+
+/// Looks over the options of a SYN once, so that edits that have nothing to do need not look for it. `kinds`
+/// are those that [`strip`](crate::toa::strip) would be given. `None` when it is not TCP or the headers are
+/// another frame's.
+#[must_use]
+pub fn survey(frame: &[u8], headers: &Headers, kinds: KindSet) -> Option<Survey> {
+    let Transport::Tcp { .. } = headers.transport else { return None };
+    let options = usize::from(headers.l4).checked_add(TCP_FIXED)?;
+    let options = frame.get(options..usize::from(headers.payload))?;
+    let (mut seen, mut announced) = (Survey::default(), None);
+    for option in walk::Options::new(options).map_while(Result::ok) {
+        match *option {
+            [walk::MSS, 4, a, b] => {
+                announced.get_or_insert(u16::from_be_bytes([a, b]));
+            }
+            [walk::TIMESTAMPS, ..] => seen.timestamps = true,
+            [0..=5, ..] => {}
+            [253 | 254, ..] => seen.suspect = true,
+            [kind, ..] => seen.suspect |= kinds.contains(kind),
+            [] => {}
+        }
+    }
+    seen.mss = announced.unwrap_or(0);
+    Some(seen)
 }
 
 /// Lowers the maximum segment size that a SYN or SYN-ACK announces to `most`; a smaller one stays.

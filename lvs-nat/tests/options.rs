@@ -5,9 +5,11 @@ mod support;
 use lvs_core::addr::{LocalAddress, RealAddr};
 use lvs_core::flow::L4Proto;
 use lvs_core::io::L4Csum;
+use lvs_core::wire::TcpOption;
 use lvs_nat::isn::{isn, isn_past};
-use lvs_nat::options::{drop_timestamps, lower_mss};
+use lvs_nat::options::{drop_timestamps, lower_mss, survey};
 use lvs_nat::seq::{after, before};
+use lvs_nat::toa::{KindSet, strip};
 use lvs_nat::{RewriteError, SeqDeltas, SeqShift};
 use proptest::prelude::*;
 use support::{ACK, Opt, SYN, Spec, edgy, encode, tcp_specs};
@@ -223,6 +225,41 @@ proptest! {
         }
         prop_assert_eq!(frame, want.build());
         prop_assert_eq!(dropped, count);
+    }
+
+    /// Beside the edits themselves: where the survey sees nothing to do, they do nothing.
+    #[test]
+    fn a_survey_misses_nothing_that_an_edit_would_find(
+        (mut spec, _) in tcp_specs(), garbage in edgy(41), small in 0u8..3, syn: bool,
+    ) {
+        match small {
+            0 => {}
+            1 => spec.options = garbage.iter().map(|b| b % 12).collect(),
+            _ => {
+                let kind = |b: &u8| if b.is_multiple_of(2) { 252 + b % 4 } else { b % 9 };
+                spec.options = garbage.iter().map(kind).collect();
+            }
+        }
+        spec.options.truncate(spec.options.len() / 4 * 4);
+        spec.flags = if syn { SYN } else { ACK };
+        let headers = spec.headers();
+        let before = spec.build();
+        for kinds in [KindSet::EMPTY, KindSet::KNOWN, KindSet::KNOWN.with(77)] {
+            let seen = survey(&before, &headers, kinds).unwrap();
+            let mut frame = before.clone();
+            let stripped = strip(&mut frame, &headers, spec.csum, kinds).unwrap();
+            prop_assert!(stripped.count == 0 || seen.suspect);
+            let mut frame = before.clone();
+            let dropped = drop_timestamps(&mut frame, &headers, spec.csum).unwrap();
+            prop_assert!(dropped == 0 || seen.timestamps);
+            if let Some(tcp) = headers.tcp(&before) {
+                let first = tcp.options().find_map(|at| match at.option {
+                    TcpOption::Mss(mss) => Some(mss),
+                    _ => None,
+                });
+                prop_assert_eq!(seen.mss, first.unwrap_or(0));
+            }
+        }
     }
 
     #[test]

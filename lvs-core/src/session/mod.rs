@@ -150,6 +150,18 @@ impl<'m, P: PortPlan> SessionStore<'m, P> {
         }
     }
 
+    /// [`lookup_one`](Self::lookup_one) for a packet that opens a session when it has none.
+    ///
+    /// # Errors
+    /// [`Missed`], for [`open_with`](Self::open_with).
+    pub fn lookup_or_missed(&self, probe: &Probe) -> Result<Candidate, Missed> {
+        match &probe.tuple {
+            _ if probe.local.is_some() => self.lookup_one(probe).ok_or(Missed(None)),
+            WireTuple::V4(tuple) => self.v4.find_or_missed(tuple),
+            WireTuple::V6(tuple) => self.v6.find_or_missed(tuple),
+        }
+    }
+
     /// Takes one packet into its session: counts and stamps it, moves the TCP state, and tells how to
     /// translate it. `None` when the candidate is not, or no longer, this tuple's session; nothing
     /// changed then.
@@ -192,6 +204,20 @@ impl<'m, P: PortPlan> SessionStore<'m, P> {
         open: &Open<'_>,
         translate: impl FnOnce(&Reserved) -> Translation,
     ) -> Result<Opened, OpenError> {
+        self.open_with(now, open, &First::default(), translate)
+    }
+
+    /// The same, with what the first packet tells, written at once.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(
+        &mut self,
+        now: Tick,
+        open: &Open<'_>,
+        first: &First,
+        translate: impl FnOnce(&Reserved) -> Translation,
+    ) -> Result<Opened, OpenError> {
         let classes = self.classes.get(..self.used_classes).unwrap_or_default();
         let v6 = |ip: IpAddr| ip.is_ipv6();
         let family = v6(open.quad.client.0);
@@ -207,9 +233,9 @@ impl<'m, P: PortPlan> SessionStore<'m, P> {
             return Err(OpenError::Family);
         }
         if family {
-            self.v6.open(now, open, &self.plan, classes, translate)
+            self.v6.open(now, (open, first), &self.plan, classes, translate)
         } else {
-            self.v4.open(now, open, &self.plan, classes, translate)
+            self.v4.open(now, (open, first), &self.plan, classes, translate)
         }
     }
 

@@ -4,9 +4,12 @@ use super::free::Group;
 use super::layout::{Cold, Line, Quad, Tail, flag};
 use super::lists::{CLASSES, ListId};
 use super::table::Table;
-use super::{Open, OpenError, Opened, Place, Previous, Reserved, Session, Translation};
+use super::tcp::{self, TcpState};
+use super::{
+    First, Missed, Open, OpenError, Opened, Place, Previous, Reserved, Session, Translation,
+};
 use crate::flow::Direction;
-use crate::id::TimeoutClass;
+use crate::key::{TableKey, side};
 use crate::plan::PortPlan;
 use crate::time::Tick;
 use crate::timeouts::TimeoutTicks;
@@ -15,22 +18,22 @@ impl<L: Line> Table<'_, L> {
     pub(super) fn open(
         &mut self,
         now: Tick,
-        open: &Open<'_>,
+        (open, first): (&Open<'_>, &First),
         plan: &impl PortPlan,
         classes: &[TimeoutTicks],
         translate: impl FnOnce(&Reserved) -> Translation,
     ) -> Result<Opened, OpenError> {
         let mut quad = open.quad;
         let slot = self.reserve(open, plan, &mut quad)?;
-        let line = line_of::<L>(now, open, &quad).ok_or(OpenError::Family);
-        let line = line.and_then(|line| self.publish(slot, &line).map(|()| line));
+        let line = line_of::<L>(now, (open, first), &quad).ok_or(OpenError::Family);
+        let line = line.and_then(|line| self.publish(slot, &line, first.missed).map(|()| line));
         let mut line = line.inspect_err(|_| self.free.unpop(slot))?;
         // Nothing fails from here on.
         let reserved = Reserved { quad, previous: self.previous(slot) };
         set_translation(line.tail_mut(), translate(&reserved));
-        self.write(slot, line, now, open.class);
+        self.write(slot, line, now, (open, first));
         self.live = self.live.wrapping_add(1);
-        self.relist(slot, open.state, classes);
+        self.relist(slot, state_of(open, first), classes);
         Ok(Opened { id: self.id(slot), quad })
     }
 
@@ -75,7 +78,7 @@ impl<L: Line> Table<'_, L> {
         })
     }
 
-    pub(super) fn write(&mut self, slot: u32, line: L, now: Tick, class: TimeoutClass) {
+    fn write(&mut self, slot: u32, line: L, now: Tick, (open, first): (&Open<'_>, &First)) {
         let (Some(place), Some(cold)) =
             (self.lines.get_mut(slot as usize), self.cold.get_mut(slot as usize))
         else {
@@ -86,27 +89,34 @@ impl<L: Line> Table<'_, L> {
             generation: cold.generation,
             opened: now.0,
             // There is a list for each class that is known, and none for others.
-            class: if usize::from(class.0) < CLASSES { class.0 } else { 0 },
+            class: if usize::from(open.class.0) < CLASSES { open.class.0 } else { 0 },
+            isn_or_packets_in: if open.plain { 0 } else { first.client_isn },
+            client_mss: first.client_mss,
+            pending: first.pending,
+            template: first.template.map_or(0, |template| template.saturating_add(1)),
             ..Cold::default()
         };
     }
 
     /// Enters the keys of a line that is to be written: all or none.
-    pub(super) fn publish(&mut self, slot: u32, line: &L) -> Result<(), OpenError> {
-        let inbound = line.tuple(Direction::Inbound);
-        let reply = line.tuple(Direction::Return);
-        let two_keys = line.tail().has(flag::TWO_KEYS);
-        if self.find(&inbound).is_some() || (two_keys && self.find(&reply).is_some()) {
+    fn publish(&mut self, slot: u32, line: &L, missed: Missed) -> Result<(), OpenError> {
+        let proto = line.tail().proto();
+        let (inbound, reply) = (line.key(0), line.key(1));
+        let hash = missed.0.unwrap_or_else(|| inbound.hash(&self.hash, proto));
+        debug_assert_eq!(hash, inbound.hash(&self.hash, proto), "another tuple was looked up");
+        if missed.0.is_none() && !self.find_hashed(hash, &inbound, proto).is_nowhere() {
             return Err(OpenError::Taken);
         }
-        let hash = self.hash_of(&inbound);
+        let second = line.tail().has(flag::TWO_KEYS).then(|| reply.hash(&self.hash, proto));
+        if second.is_some_and(|hash| !self.find_hashed(hash, &reply, proto).is_nowhere()) {
+            return Err(OpenError::Taken);
+        }
         self.directory.insert(hash, slot, Direction::Inbound).map_err(|_| OpenError::Full)?;
-        if two_keys {
-            let second = self.hash_of(&reply);
-            if self.directory.insert(second, slot, Direction::Return).is_err() {
-                self.directory.remove(hash, slot, Direction::Inbound);
-                return Err(OpenError::Full);
-            }
+        if let Some(second) = second
+            && self.directory.insert(second, slot, Direction::Return).is_err()
+        {
+            self.directory.remove(hash, slot, Direction::Inbound);
+            return Err(OpenError::Full);
         }
         Ok(())
     }
@@ -139,7 +149,7 @@ impl<L: Line> Table<'_, L> {
 }
 
 /// The line of a session to open, without its translation; `None` when the families differ.
-fn line_of<L: Line>(now: Tick, open: &Open<'_>, quad: &Quad) -> Option<L> {
+fn line_of<L: Line>(now: Tick, (open, first): (&Open<'_>, &First), quad: &Quad) -> Option<L> {
     let mut line = L::default();
     if !line.set_quad(quad) {
         return None;
@@ -152,7 +162,19 @@ fn line_of<L: Line>(now: Tick, open: &Open<'_>, quad: &Quad) -> Option<L> {
         | if matches!(open.place, Place::General) { flag::TWO_KEYS } else { 0 };
     tail.hops = [open.hop_in.0, open.hop_out.0];
     tail.server = open.server.0;
+    if let Some(segment) = first.segment {
+        // One packet never fills the counter.
+        let _ = tail.carry(side(Direction::Inbound), segment.bytes);
+    }
     Some(line)
+}
+
+/// The first state, behind the first packet.
+fn state_of(open: &Open<'_>, first: &First) -> TcpState {
+    match first.segment.and_then(|segment| segment.tcp_flags) {
+        Some(flags) => tcp::next(open.state, Direction::Inbound.into(), flags),
+        None => open.state,
+    }
 }
 
 const fn set_translation(tail: &mut Tail, translation: Translation) {

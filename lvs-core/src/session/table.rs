@@ -7,7 +7,7 @@ use super::free::{FreeSlots, Group, RingState};
 use super::layout::{Cold, Line, Tail, bytes, flag, packets};
 use super::lists::Lists;
 use super::tcp::{self, TcpState};
-use super::{Candidate, Detail, Flow, Segment, Session, TableConfig, Translation};
+use super::{Candidate, Detail, Flow, Missed, Segment, Session, TableConfig, Translation};
 use crate::counters::Traffic;
 use crate::flow::{Direction, L4Proto};
 use crate::id::{HopId, ServerId, SessionId, TimeoutClass};
@@ -156,6 +156,16 @@ impl<'m, L: Line> Table<'m, L> {
         Some(Candidate { v6: L::V6, slot, direction })
     }
 
+    /// The same, with the hash of a tuple that belongs nowhere.
+    pub(super) fn find_or_missed(&self, tuple: &L::Tuple) -> Result<Candidate, Missed> {
+        let (key, proto) = L::Key::of(tuple);
+        let hash = key.hash(&self.hash, proto);
+        match self.find_hashed(hash, &key, proto).split() {
+            Some((slot, direction)) => Ok(Candidate { v6: L::V6, slot, direction }),
+            None => Err(Missed(Some(hash))),
+        }
+    }
+
     /// Whether a candidate is the session of this tuple.
     pub(super) fn is_at(&self, candidate: Candidate, tuple: &L::Tuple) -> bool {
         let line = self.lines.get(candidate.slot as usize);
@@ -169,7 +179,12 @@ impl<'m, L: Line> Table<'m, L> {
 
     /// Where a packet with this key belongs, from the directory.
     pub(super) fn find_key(&self, key: &L::Key, proto: L4Proto) -> Hint {
-        self.directory.find(key.hash(&self.hash, proto), |slot, direction| {
+        self.find_hashed(key.hash(&self.hash, proto), key, proto)
+    }
+
+    /// The same with the key's hash.
+    pub(super) fn find_hashed(&self, hash: u64, key: &L::Key, proto: L4Proto) -> Hint {
+        self.directory.find(hash, |slot, direction| {
             self.lines.get(slot as usize).is_some_and(|line| line.is(direction, key, proto))
         })
     }

@@ -202,6 +202,28 @@ pub struct Reserved {
     pub previous: Option<Previous>,
 }
 
+/// A tuple that the directory does not have: its hash, so that opening its session need not compute and look for
+/// it again. Only until the store changes, and only for the tuple that was looked up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Missed(pub(super) Option<u64>);
+
+/// What the packet that opens a session tells about it beside its addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct First {
+    /// The look-up of the inbound tuple; the default when there was none.
+    pub missed: Missed,
+    /// The packet itself, counted as [`packet`](super::SessionStore::packet) counts it.
+    pub segment: Option<Segment>,
+    /// [`Detail::client_isn`]; of no meaning when the session starts plain.
+    pub client_isn: u32,
+    /// [`Detail::client_mss`].
+    pub client_mss: u16,
+    /// [`Detail::pending`].
+    pub pending: u8,
+    /// [`Session::template`].
+    pub template: Option<u32>,
+}
+
 /// A session was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opened {

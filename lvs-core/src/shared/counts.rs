@@ -114,6 +114,14 @@ impl ServerCounts {
         Some(Sessions::unpack(self.cells.get(server.index())?.load()))
     }
 
+    /// The sessions of a server as one word, which is the same as long as they are. `None` for a server beyond
+    /// the table.
+    #[must_use]
+    #[inline]
+    pub fn mark(&self, server: ServerId) -> Option<u64> {
+        Some(self.cells.get(server.index())?.load())
+    }
+
     /// Counts an inactive session that is about to be opened, unless the server is overloaded: however many
     /// workers do this at once, the upper threshold is not exceeded. With `anyway` only the count matters.
     /// `false`: nothing was counted.

@@ -17,6 +17,7 @@ impl Word {
         Self(AtomicU64::new(value))
     }
 
+    #[inline]
     pub(super) fn load(&self) -> u64 {
         self.0.load(Ordering::Acquire)
     }

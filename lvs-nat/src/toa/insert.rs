@@ -1,11 +1,12 @@
 //! Inserting the address option: the only edit that makes a segment longer.
 
-use super::ToaOption;
 use super::compact::{Compaction, compact};
-use crate::fields::{TCP_FIXED, TcpFixed};
+use super::{TOA_V4_LEN, ToaOption};
+use crate::fields::{Ipv4Fixed, TCP_FIXED, TcpFixed};
 use crate::grow::{IpLength, fit, len_u32, resize};
 use crate::walk;
 use core::fmt;
+use lvs_core::addr::Family;
 use lvs_core::checksum::{Delta, Sum};
 use lvs_core::io::{Gso, L4Csum, PacketBuf};
 use lvs_core::wire::{Fragment, Headers, Transport, tcp};
@@ -93,6 +94,11 @@ pub fn insert<B: PacketBuf>(
     if headers.fragment != Fragment::No {
         return Err(ToaError::Fragment);
     }
+    if let ToaOption::V4(bytes) = option
+        && let Some(headers) = insert_plain(buf, headers, *bytes, limits)
+    {
+        return Ok(Inserted { headers, outcome: Outcome::Inserted });
+    }
     let old = Lengths::of(headers).ok_or(ToaError::Mismatch)?;
     let current = buf
         .data()
@@ -112,6 +118,59 @@ pub fn insert<B: PacketBuf>(
     let headers = splice(buf, headers, &old, current.len(), list.as_bytes(), limits)?;
     let outcome = Outcome::InsertedAfterCompaction { dropped: less.dropped };
     Ok(Inserted { headers, outcome })
+}
+
+/// Bytes of an Ethernet header without tags and an IPv4 header without options.
+const PLAIN_L4: usize = 34;
+/// Up to where options begin behind them.
+const PLAIN: usize = PLAIN_L4 + TCP_FIXED;
+
+/// The same for nearly all packets: IPv4 without tags and options of its own, not a train, its checksum
+/// complete, and room for the option. `None`, with nothing changed, for all others.
+fn insert_plain<B: PacketBuf>(
+    buf: &mut B,
+    headers: &Headers,
+    option: [u8; TOA_V4_LEN],
+    limits: &Limits,
+) -> Option<Headers> {
+    const GROWN: u16 = TOA_V4_LEN as u16;
+    let old_len = u16::try_from(headers.end).ok()?.checked_sub(14)?;
+    let new_len = old_len.checked_add(GROWN)?;
+    let new_header = headers.payload.checked_sub(headers.l4)?.checked_add(GROWN)?;
+    let fits = (headers.l3, headers.l4) == (14, PLAIN_L4 as u16)
+        && headers.family == Family::V4
+        && (TCP_FIXED as u16 + GROWN..=60).contains(&new_header)
+        && new_len <= limits.mtu
+        && u32::from(headers.payload) <= headers.end
+        && buf.l4_csum() != L4Csum::Partial
+        && buf.gso().is_none();
+    if !fits || buf.data().len() < usize::from(headers.payload) {
+        return None;
+    }
+    let data = buf.push_front(TOA_V4_LEN).ok()?;
+    let front: [u8; PLAIN] = *data.get(TOA_V4_LEN..)?.first_chunk()?;
+    let (moved, rest) = data.split_first_chunk_mut::<PLAIN>()?;
+    *moved = front;
+    *rest.first_chunk_mut()? = option;
+    let (_, ip) = moved.split_first_chunk_mut::<14>()?;
+    let (ip, tcp) = ip.split_first_chunk_mut::<20>()?;
+    let (Ok(ip), Ok(tcp)) = (Ipv4Fixed::mut_from_bytes(ip), TcpFixed::mut_from_bytes(tcp)) else {
+        return None;
+    };
+    let stated = ip.total_len.get();
+    ip.total_len.set(new_len);
+    ip.checksum.set(Delta::ZERO.u16(stated, new_len).apply(ip.checksum.get()));
+    let before = tcp.data_offset;
+    tcp.data_offset = ((new_header / 4) as u8) << 4 | (before & 0x0f);
+    let [a, b, c, d, e, f, g, h] = option;
+    let change = Delta::ZERO
+        .u16(old_len, new_len)
+        .u16(u16::from_be_bytes([before, 0]), u16::from_be_bytes([tcp.data_offset, 0]))
+        .u32(0, u32::from_be_bytes([a, b, c, d]))
+        .u32(0, u32::from_be_bytes([e, f, g, h]));
+    tcp.checksum.set(change.apply(tcp.checksum.get()));
+    let payload = headers.payload.checked_add(GROWN)?;
+    Some(Headers { payload, end: headers.end.saturating_add(GROWN.into()), ..*headers })
 }
 
 /// Where things are in the packet; all sums of 16-bit offsets, so nothing overflows.
