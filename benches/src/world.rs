@@ -87,7 +87,9 @@ impl Plan {
     fn store(&self, v6: bool) -> StoreConfig {
         let table = match self.forwarding {
             Forwarding::FullNat => TableConfig { local_addresses: self.locals().0, general: 0 },
-            Forwarding::Nat => TableConfig { local_addresses: 0, general: self.capacity() as u32 },
+            Forwarding::Nat | Forwarding::Dr | Forwarding::Tun => {
+                TableConfig { local_addresses: 0, general: self.capacity() as u32 }
+            }
         };
         let none = TableConfig::default();
         let (v4, v6) = if v6 { (none, table) } else { (table, none) };

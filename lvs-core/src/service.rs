@@ -18,6 +18,14 @@ pub enum Forwarding {
     Nat,
     /// Source and destination change: the server sees a local address of the director.
     FullNat,
+    /// Direct routing: only the Ethernet addresses change. The server has the virtual address itself, on an
+    /// interface that nobody asks, stands in a network of the director, and answers the client directly.
+    #[doc(alias = "IP_VS_CONN_F_DROUTE")]
+    Dr,
+    /// Packets travel to the server inside others. The server has the virtual address itself, and answers the
+    /// client directly.
+    #[doc(alias = "IP_VS_CONN_F_TUNNEL")]
+    Tun,
 }
 
 impl Forwarding {
@@ -27,8 +35,38 @@ impl Forwarding {
         match self {
             Self::Nat => "nat",
             Self::FullNat => "fullnat",
+            Self::Dr => "dr",
+            Self::Tun => "tun",
         }
     }
+
+    /// Whether servers answer clients past the director; ports then stay what they are.
+    #[must_use]
+    pub const fn is_one_way(self) -> bool {
+        matches!(self, Self::Dr | Self::Tun)
+    }
+}
+
+/// What stands between the outer IP header and the packet on the way to a server of a
+/// [`Tun`](Forwarding::Tun) service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[doc(alias = "IP_VS_CONN_F_TUNNEL_TYPE_IPIP")]
+pub enum Encapsulation {
+    /// Nothing: protocol 4 or 41 (RFC 2003, RFC 4213, RFC 2473).
+    #[default]
+    IpIp,
+    /// Generic routing encapsulation without key and sequence number (RFC 2784).
+    Gre {
+        /// With a checksum over GRE header and packet; it costs a pass over the packet.
+        checksum: bool,
+    },
+    /// Generic UDP encapsulation, variant 0 without flags (draft-ietf-intarea-gue).
+    Gue {
+        /// UDP port that the server listens on, usually 6080. Host byte order.
+        dport: u16,
+        /// With a UDP checksum; over IPv6 there is one in any case.
+        checksum: bool,
+    },
 }
 
 impl fmt::Display for Forwarding {
@@ -183,4 +221,6 @@ pub struct RealServer {
     pub thresholds: Thresholds,
     /// Whether it is in use.
     pub state: ServerState,
+    /// How packets travel there, if its service is a [`Forwarding::Tun`] one.
+    pub tunnel: Encapsulation,
 }

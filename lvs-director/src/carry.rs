@@ -67,7 +67,8 @@ impl<P: PortPlan> Director<'_, P> {
         };
         let inbound = candidate.direction == Direction::Inbound;
         // A session that was open once and asks for a connection again, and again: its client has given it up.
-        let given_up = flow.plain && is_half_open(flow.before);
+        // Of one whose replies do not pass here nobody knows.
+        let given_up = flow.plain && is_half_open(flow.before) && flow.one_way.is_none();
         if inbound && is_pure_syn(flags) && (flow.before.may_be_reused() || given_up) {
             return self.start_anew(now, lane, packet, tuple, id, out);
         }
@@ -75,6 +76,13 @@ impl<P: PortPlan> Director<'_, P> {
             return self.pay_reset(now, lane, &packet, &flow, id, out);
         }
         let policy = self.policy(&flow);
+        if let Some(one_way) = flow.one_way {
+            let passed =
+                self.pass_one_way(now, lane, packet, tuple, segment, (&flow, one_way), out);
+            let verdict = passed.unwrap_or_else(Verdict::Drop);
+            let server = Some(flow.server);
+            return Report { verdict, session: Some(id), service: policy.service, server };
+        }
         let detail = if is_slow(&flow, flags) { self.store.detail(id) } else { None };
         if !inbound
             && is_half_open(flow.before)
@@ -291,6 +299,9 @@ pub(crate) const fn count(carried: &mut Carried, direction: Direction, segment: 
 pub(crate) const fn reason_of(error: RewriteError) -> DropReason {
     match error {
         RewriteError::TtlExpired => DropReason::TtlExceeded,
+        RewriteError::NoRoom => DropReason::NoHeadroom,
+        RewriteError::TooLong => DropReason::TooBig,
+        RewriteError::NoGso | RewriteError::NotWhole => DropReason::NoGso,
         _ => DropReason::NoSession,
     }
 }

@@ -24,10 +24,10 @@ use lvs_nat::options::lower_mss;
 use lvs_nat::seq::after;
 use lvs_nat::toa::{self, Compaction, KindSet, Limits, Outcome, ToaKinds, ToaOption};
 
-/// The address option of a service, if it has one.
+/// The address option of a service, if it has one. Where servers see the client, there is none.
 pub(crate) const fn toa_of(service: &VirtualService) -> Option<ToaOptions> {
     match service.client_addr {
-        ClientAddrMode::Toa(options) => Some(options),
+        ClientAddrMode::Toa(options) if !service.forwarding.is_one_way() => Some(options),
         _ => None,
     }
 }

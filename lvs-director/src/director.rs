@@ -109,6 +109,8 @@ pub struct Director<'m, P = Whole> {
     pub(crate) in_flight_from: u32,
     pub(crate) short_way: u64,
     pub(crate) complaints: Bucket,
+    /// Identification of the newest outer header.
+    pub(crate) ip_id: u16,
     pub(crate) peers: Option<Peers>,
     /// How often the packet at hand was handed over from worker to worker.
     pub(crate) passes: u8,
@@ -147,6 +149,7 @@ impl<'m, P: PortPlan> Director<'m, P> {
             in_flight_from: config.in_flight_from,
             short_way: 0,
             complaints: Bucket::new(config.errors),
+            ip_id: 0,
             peers: None,
             passes: 0,
             shared,
@@ -293,20 +296,20 @@ impl<'m, P: PortPlan> Director<'m, P> {
     }
 
     fn reroute_one(&mut self, session: &Session) {
+        let snapshot = self.generation.snapshot();
+        // Behind a tunnel the server may be of another family than its sessions.
+        let server = snapshot.server(session.server).filter(|_| session.one_way.is_some());
+        let server = server.map_or(session.quad.server.0, |server| server.addr.ip());
         // An end whose address is the director's by now cannot go on: its packets would count as spoofed.
-        if [session.quad.client.0, session.quad.server.0]
-            .iter()
-            .any(|ip| self.snapshot().role(ip).is_ours())
-        {
+        if [session.quad.client.0, server].iter().any(|ip| self.snapshot().role(ip).is_ours()) {
             self.purge(session.id);
             return;
         }
         let Some(mut detail) = self.store.detail(session.id) else { return };
         let snapshot = self.generation.snapshot();
-        for (to, hop) in [
-            (session.quad.server.0, &mut detail.hop_in),
-            (session.quad.client.0, &mut detail.hop_out),
-        ] {
+        for (to, hop) in
+            [(server, &mut detail.hop_in), (session.quad.client.0, &mut detail.hop_out)]
+        {
             let Some(way) = snapshot.route(to) else { continue };
             if self.neighbours.hop(*hop) == Some(way) {
                 continue;

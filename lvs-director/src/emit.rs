@@ -3,6 +3,7 @@
 use crate::admit::Packet;
 use crate::director::Director;
 use crate::neighbour::{Question, Reach, WAIT_BYTES, Waiting};
+use crate::one_way::Way;
 use crate::outputs::Outputs;
 use crate::oversize::may_be_cut;
 use lvs_core::checksum::complete_partial;
@@ -112,11 +113,41 @@ impl<P: PortPlan> Director<'_, P> {
         if way.port != packet.port {
             untag(&mut packet);
         }
-        if self.is_too_long(lane, &packet, way.port) {
-            return self.emit_in_pieces(now, lane, packet, (hop, way.port), out);
+        if self.is_too_long(lane, &packet, way.port, 0) {
+            let way = Way::to(hop);
+            return self.emit_in_pieces(now, lane, packet, &way, out).unwrap_or_else(Verdict::Drop);
         }
-        self.finish_checksum(lane, way.port, &mut packet);
-        match self.neighbours.reach(hop, now) {
+        self.finish_checksum(lane, way.port, &mut packet, true);
+        self.send(now, lane, packet, hop, out)
+    }
+
+    /// What is left to be done to a packet before it is put into a tunnel on `port`. `completes`: the port knows how
+    /// to complete a checksum in there.
+    pub(crate) fn finish<L: Lane>(
+        &mut self,
+        lane: &L,
+        port: PortId,
+        packet: &mut Packet<L::Buf>,
+        completes: bool,
+    ) {
+        if port != packet.port {
+            untag(packet);
+        }
+        self.finish_checksum(lane, port, packet, completes);
+    }
+
+    /// Sends a packet to which everything is done.
+    pub(crate) fn send<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        mut packet: Packet<L::Buf>,
+        hop: HopId,
+        out: &mut Outputs<L::Buf>,
+    ) -> Verdict {
+        let (reach, way) = (self.neighbours.reach(hop, now), self.neighbours.hop(hop));
+        let Some(way) = way else { return Verdict::Drop(DropReason::NoRoute) };
+        match reach {
             Reach::Failed => Verdict::Drop(DropReason::NeighbourFailed),
             Reach::Wait { port, ask } => {
                 let verdict = self.set_aside(&packet, hop);
@@ -142,12 +173,18 @@ impl<P: PortPlan> Director<'_, P> {
     }
 
     /// Completes a partial checksum where the port cannot.
-    fn finish_checksum<L: Lane>(&mut self, lane: &L, port: PortId, packet: &mut Packet<L::Buf>) {
+    fn finish_checksum<L: Lane>(
+        &mut self,
+        lane: &L,
+        port: PortId,
+        packet: &mut Packet<L::Buf>,
+        completes: bool,
+    ) {
         if packet.buf.l4_csum() != L4Csum::Partial {
             return;
         }
         let Headers { l3, l4, .. } = packet.headers;
-        if lane.caps(port).tx_csum || packet.buf.gso().is_some() {
+        if (completes && lane.caps(port).tx_csum) || packet.buf.gso().is_some() {
             packet.buf.set_l4_csum(L4Csum::Partial, l3, l4);
             return;
         }

@@ -9,6 +9,7 @@ use crate::admit::Packet;
 use crate::carry::{reason_of, rewrite_of};
 use crate::client_addr::growth;
 use crate::director::{Director, Report};
+use crate::one_way::take_hop;
 use crate::outputs::Outputs;
 use core::net::IpAddr;
 use lvs_core::flow::{Direction, L4Proto, WireTuple};
@@ -117,6 +118,15 @@ impl<P: PortPlan> Director<'_, P> {
         if packet.headers.ttl <= 1 {
             return Err(DropReason::TtlExceeded);
         }
+        if let Some(one_way) = flow.one_way {
+            // The server has the virtual address: the error goes to it as it is.
+            let way = self.way_of(one_way, flow.server, flow.hop)?;
+            self.fits_way_or_tell(now, lane, &packet, &way, out)?;
+            take_hop(&mut packet)?;
+            let verdict = self.send_way(now, lane, packet, &way, out)?;
+            self.count_error(verdict);
+            return Ok(verdict);
+        }
         self.fits(now, lane, &packet, flow.hop, 0)?;
         let to_client = flow.candidate.direction == Direction::Return;
         let tcp = flow.quad.proto == L4Proto::Tcp;
@@ -138,11 +148,15 @@ impl<P: PortPlan> Director<'_, P> {
         };
         edited.map_err(reason_of)?;
         let verdict = self.emit(now, lane, packet, flow.hop, out);
+        self.count_error(verdict);
+        Ok(verdict)
+    }
+
+    fn count_error(&mut self, verdict: Verdict) {
         if !matches!(verdict, Verdict::Drop(_)) {
             let count = &mut self.counters.icmp_translated;
             *count = count.wrapping_add(1);
         }
-        Ok(verdict)
     }
 }
 

@@ -69,6 +69,7 @@ mod generation;
 mod half_dead;
 mod icmp;
 mod neighbour;
+mod one_way;
 mod open;
 mod outputs;
 mod oversize;

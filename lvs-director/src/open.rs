@@ -5,6 +5,7 @@ use crate::assign::Assigned;
 use crate::carry::{AnyEnds, check_flags, count, ends_of, is_pure_syn, reason_of, segment_of};
 use crate::client_addr::{forged_kinds, growth, toa_of};
 use crate::director::{Director, Report};
+use crate::one_way::{Way, take_hop};
 use crate::outputs::Outputs;
 use lvs_core::addr::{Family, LocalAddress, RealAddr};
 use lvs_core::event::{Closed, Event};
@@ -14,8 +15,8 @@ use lvs_core::io::{Lane, PacketBuf};
 use lvs_core::plan::PortPlan;
 use lvs_core::service::{Forwarding, TimestampPolicy, ToaOptions};
 use lvs_core::session::{
-    First, Missed, Open, OpenError, Opened, Place, Previous, Quad, Reserved, TcpState, Translation,
-    pending,
+    First, Missed, OneWay, Open, OpenError, Opened, Place, Previous, Quad, Reserved, TcpState,
+    Translation, pending,
 };
 use lvs_core::time::Time;
 use lvs_core::verdict::{DropReason, Verdict};
@@ -30,6 +31,7 @@ use lvs_nat::{AnyRewrite, Rewrite, SeqDeltas};
 struct Wanted {
     service: ServiceId,
     forwarding: Forwarding,
+    one_way: Option<OneWay>,
     pool: Option<PoolId>,
     toa: Option<ToaOptions>,
     strip_timestamps: bool,
@@ -58,10 +60,15 @@ pub(crate) enum Before {
 /// A session that is open.
 struct Prepared {
     session: SessionId,
-    /// The edit for its first packet.
-    rewrite: AnyRewrite,
-    /// Next hop toward the server.
-    hop: HopId,
+    leaving: Leaving,
+}
+
+/// How the packet that opens a session leaves.
+enum Leaving {
+    /// Translated, to this next hop.
+    Translated(AnyRewrite, HopId),
+    /// As it came.
+    OneWay(Way),
 }
 
 /// A new session as its first packet has it.
@@ -114,11 +121,19 @@ impl<P: PortPlan> Director<'_, P> {
             DropReason::NoServer
         })?;
         let first = self.prepare(now, lane, &mut packet, tuple, (&wanted, before), &assigned, out);
-        let Prepared { session, rewrite, hop } = first.inspect_err(|_| self.unassign(&assigned))?;
+        let Prepared { session, leaving } = first.inspect_err(|_| self.unassign(&assigned))?;
         (report.session, report.server) = (Some(session), Some(assigned.server));
-        let csum = packet.buf.l4_csum();
-        rewrite.apply(packet.buf.data_mut(), &packet.headers, csum).map_err(reason_of)?;
-        Ok(self.emit(now, lane, packet, hop, out))
+        match leaving {
+            Leaving::Translated(rewrite, hop) => {
+                let csum = packet.buf.l4_csum();
+                rewrite.apply(packet.buf.data_mut(), &packet.headers, csum).map_err(reason_of)?;
+                Ok(self.emit(now, lane, packet, hop, out))
+            }
+            Leaving::OneWay(way) => {
+                take_hop(&mut packet)?;
+                self.send_way(now, lane, packet, &way, out)
+            }
+        }
     }
 
     /// From a server to an open session and a packet that may leave. What fails has changed nothing yet, except
@@ -139,9 +154,14 @@ impl<P: PortPlan> Director<'_, P> {
         let syn_toa = wanted.toa.filter(|toa| toa.placement.syn && flags.is_some());
         let option_growth = growth(&quad);
         let growth = if syn_toa.is_some() { option_growth } else { 0 };
-        let fits = self.fits(now, lane, packet, chosen.hop_in, growth);
-        // Without room for the option in the SYN, later segments carry it, or the policy drops it.
-        if fits.is_err() {
+        let way = match wanted.one_way {
+            Some(one_way) => Some(self.way_of(one_way, chosen.server, chosen.hop_in)?),
+            None => None,
+        };
+        if let Some(way) = &way {
+            self.fits_way_or_tell(now, lane, packet, way, out)?;
+        } else if self.fits(now, lane, packet, chosen.hop_in, growth).is_err() {
+            // Without room for the option in the SYN, later segments carry it, or the policy drops it.
             let gain = wanted.toa.filter(|_| flags.is_some()).map_or(0, |_| option_growth);
             self.fits_or_tell(now, lane, packet, (chosen.hop_in, gain), out)?;
         }
@@ -173,7 +193,13 @@ impl<P: PortPlan> Director<'_, P> {
         if let Some(carried) = self.generation.carried(chosen.server) {
             count(carried, Direction::Inbound, segment);
         }
-        Ok(Prepared { session, rewrite, hop: chosen.hop_in })
+        let leaving = match (way, rewrite) {
+            (Some(way), _) => Leaving::OneWay(way),
+            (None, rewrite) => {
+                Leaving::Translated(rewrite.ok_or(DropReason::NoSession)?, chosen.hop_in)
+            }
+        };
+        Ok(Prepared { session, leaving })
     }
 
     fn end_reused(&mut self, now: Time, old: SessionId) {
@@ -204,6 +230,11 @@ impl<P: PortPlan> Director<'_, P> {
         Some(Wanted {
             service: service.id,
             forwarding: service.forwarding,
+            one_way: match service.forwarding {
+                Forwarding::Dr => Some(OneWay::Direct),
+                Forwarding::Tun => Some(OneWay::Tunnel),
+                Forwarding::Nat | Forwarding::FullNat => None,
+            },
             pool: service.pool,
             toa: toa_of(service),
             strip_timestamps: full && service.timestamps == TimestampPolicy::Strip,
@@ -232,7 +263,7 @@ impl<P: PortPlan> Director<'_, P> {
         new: &New,
         wanted: &Wanted,
         chosen: &Chosen,
-    ) -> Result<(SessionId, AnyRewrite), DropReason> {
+    ) -> Result<(SessionId, Option<AnyRewrite>), DropReason> {
         let opened = self.open_session(now, new, wanted, chosen);
         let (opened, rewrite) = opened.map_err(|error| self.refused(error, wanted))?;
         self.neighbours.hold(chosen.hop_in);
@@ -256,13 +287,14 @@ impl<P: PortPlan> Director<'_, P> {
         new: &New,
         wanted: &Wanted,
         chosen: &Chosen,
-    ) -> Result<(Opened, AnyRewrite), OpenError> {
+    ) -> Result<(Opened, Option<AnyRewrite>), OpenError> {
         let New { quad, isn: client_isn, first } = new;
         let family = Family::of(&quad.client.0);
         let full = wanted.forwarding == Forwarding::FullNat;
-        let place = match wanted.pool.filter(|_| full) {
-            None => Place::General,
-            Some(id) => {
+        let place = match (wanted.one_way, wanted.pool.filter(|_| full)) {
+            (Some(way), _) => Place::Elsewhere(way),
+            (None, None) => Place::General,
+            (None, Some(id)) => {
                 let size = self.snapshot().pool(id).map_or(0, |pool| pool.of(family).len());
                 let first = self.generation.pool_turn(id, size);
                 let pool = self.generation.snapshot().pool(id).ok_or(OpenError::NoPort)?;
@@ -274,7 +306,8 @@ impl<P: PortPlan> Director<'_, P> {
             quad: *quad,
             place,
             state: if tcp { TcpState::SynRecv } else { TcpState::None },
-            plain: !tcp,
+            // One whose replies do not pass here waits for nothing.
+            plain: !tcp || wanted.one_way.is_some(),
             server: chosen.server,
             hop_in: chosen.hop_in,
             hop_out: chosen.hop_out,
@@ -283,6 +316,9 @@ impl<P: PortPlan> Director<'_, P> {
         let key = self.isn_key;
         let mut rewrite = None;
         let opened = self.store.open_with(now.tick(), &open, first, |reserved: &Reserved| {
+            if matches!(open.place, Place::Elsewhere(_)) {
+                return Translation::default();
+            }
             let isn = client_isn.filter(|_| full).map(|old| {
                 server_isn(&key, now, &reserved.quad, reserved.previous).wrapping_sub(old)
             });
@@ -290,8 +326,7 @@ impl<P: PortPlan> Director<'_, P> {
             rewrite = edit;
             translation
         })?;
-        // The store refuses ends of two families.
-        Ok((opened, rewrite.ok_or(OpenError::Family)?))
+        Ok((opened, rewrite))
     }
 
     fn refused(&mut self, error: OpenError, wanted: &Wanted) -> DropReason {
@@ -326,12 +361,15 @@ fn server_isn(key: &[u64; 2], now: Time, quad: &Quad, previous: Option<Previous>
 
 fn quad_of(tuple: &WireTuple, chosen: &Chosen) -> Quad {
     let client = (tuple.src(), tuple.sport());
+    let server = (chosen.addr.ip(), server_port(&chosen.addr, tuple));
+    // Sessions are of one family. Where a tunnel leads to the other one, its server is known by number alone.
+    let same = Family::of(&server.0) == Family::of(&client.0);
     Quad {
         proto: tuple.proto(),
         client,
         virt: (tuple.dst(), tuple.dport()),
         local: client,
-        server: (chosen.addr.ip(), server_port(&chosen.addr, tuple)),
+        server: if same { server } else { (tuple.dst(), server.1) },
     }
 }
 

@@ -5,6 +5,7 @@
 
 use crate::admit::Packet;
 use crate::director::Director;
+use crate::one_way::Way;
 use crate::outputs::Outputs;
 use lvs_core::addr::Family;
 use lvs_core::id::HopId;
@@ -100,15 +101,27 @@ impl<P: PortPlan> Director<'_, P> {
         (hop, gain): (HopId, u16),
         out: &mut Outputs<L::Buf>,
     ) -> Result<(), DropReason> {
-        let fits = self.fits(now, lane, packet, hop, 0);
-        if fits == Err(DropReason::TooBig)
-            && let Some(way) = self.neighbours.hop(hop)
-        {
-            let most = self.most(lane, packet, way.port).into();
-            let mtu = less_growth(most, gain, packet.headers.family);
-            self.tell(now, lane, packet, Complaint::TooBig { mtu }, out);
-        }
-        fits
+        self.fits(now, lane, packet, hop, 0).inspect_err(|&reason| {
+            if reason == DropReason::TooBig {
+                self.tell_too_big(now, lane, packet, (hop, gain), out);
+            }
+        })
+    }
+
+    /// Tells the sender of a packet how large it may be on the way to `hop`, where it gains `gain` bytes.
+    #[cold]
+    pub(crate) fn tell_too_big<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        packet: &Packet<L::Buf>,
+        (hop, gain): (HopId, u16),
+        out: &mut Outputs<L::Buf>,
+    ) {
+        let Some(way) = self.neighbours.hop(hop) else { return };
+        let most = self.most(lane, packet, way.port).into();
+        let mtu = less_growth(most, gain, packet.headers.family);
+        self.tell(now, lane, packet, Complaint::TooBig { mtu }, out);
     }
 
     /// Sends an ICMP error about a packet, if it may have one. The packet must be as it came.
@@ -145,19 +158,21 @@ impl<P: PortPlan> Director<'_, P> {
         }
     }
 
-    /// Whether a finished packet is longer than `port` takes.
+    /// Whether a finished packet that is still to grow is longer than `port` takes.
     pub(crate) fn is_too_long<L: Lane>(
         &self,
         lane: &L,
         packet: &Packet<L::Buf>,
         port: PortId,
+        growth: u16,
     ) -> bool {
         let len = packet.headers.end.saturating_sub(packet.headers.l3.into());
-        packet.buf.gso().is_none() && len > u32::from(self.most(lane, packet, port))
+        let most = self.most(lane, packet, port).saturating_sub(growth);
+        packet.buf.gso().is_none() && len > u32::from(most)
     }
 
     /// Sends a finished packet in pieces, each with a fate of its own; the first one that is dropped tells that of
-    /// the packet.
+    /// the packet. In front of a tunnel the packet within is cut, so that its end puts nothing together.
     #[cold]
     #[doc(alias = "ip_do_fragment")]
     pub(crate) fn emit_in_pieces<L: Lane>(
@@ -165,36 +180,38 @@ impl<P: PortPlan> Director<'_, P> {
         now: Time,
         lane: &mut L,
         mut packet: Packet<L::Buf>,
-        (hop, port): (HopId, PortId),
+        way: &Way,
         out: &mut Outputs<L::Buf>,
-    ) -> Verdict {
+    ) -> Result<Verdict, DropReason> {
         self.complete(&mut packet);
+        let port = self.neighbours.hop(way.hop).ok_or(DropReason::NoRoute)?.port;
         let (csum, vlan) = (packet.buf.l4_csum(), packet.buf.vlan());
-        let most = self.most(lane, &packet, port);
-        let Ok(split) = SplitV4::new(packet.buf.data(), &packet.headers, csum, most) else {
-            return Verdict::Drop(DropReason::TooBig);
-        };
+        let growth = way.tunnel.map_or(0, |tunnel| tunnel.growth());
+        let most = self.most(lane, &packet, port).saturating_sub(growth);
+        let split = SplitV4::new(packet.buf.data(), &packet.headers, csum, most)
+            .map_err(|_| DropReason::TooBig)?;
         if !out.ports.make_room(lane, port, split.count().into()) {
-            return Verdict::Drop(DropReason::TxFull);
+            return Err(DropReason::TxFull);
         }
         let mut verdict = Verdict::Drop(DropReason::TooBig);
         for index in 0..split.count() {
-            let Some(buf) = piece(lane, &split, index, packet.buf.data()) else {
-                return Verdict::Drop(DropReason::NoBuffer);
-            };
+            let buf = piece(lane, &split, index, packet.buf.data()).ok_or(DropReason::NoBuffer)?;
             let Ok(Parsed::Ip(headers)) = Headers::parse(buf.data(), buf.total_len()) else {
-                return Verdict::Drop(DropReason::TooBig);
+                return Err(DropReason::TooBig);
             };
             let mut one = Packet { buf, headers, port: packet.port };
             one.buf.set_vlan(vlan);
             one.buf.set_l4_csum(csum, headers.l3, headers.l4);
-            verdict = self.emit(now, lane, one, hop, out);
+            verdict = match way.tunnel {
+                None => self.emit(now, lane, one, way.hop, out),
+                Some(tunnel) => self.send_through(now, lane, one, (way.hop, &tunnel), out)?,
+            };
             if matches!(verdict, Verdict::Drop(_)) {
-                return verdict;
+                return Ok(verdict);
             }
         }
         self.counters.packets_cut = self.counters.packets_cut.wrapping_add(1);
-        verdict
+        Ok(verdict)
     }
 }
 

@@ -13,12 +13,13 @@ use crate::client_addr::is_corrupt;
 use crate::director::{Director, Report};
 use crate::emit::ETHERNET;
 use crate::generation::is_half_open;
+use crate::one_way::Way;
 use crate::outputs::Outputs;
 use core::net::IpAddr;
 use lvs_core::addr::MacAddr;
 use lvs_core::checksum::{AddrPair, Sum, l4_checksum};
 use lvs_core::flow::{Direction, L4Proto, WireTuple};
-use lvs_core::id::{HopId, SessionId};
+use lvs_core::id::SessionId;
 use lvs_core::io::{L4Csum, Lane, PacketBuf, PortId};
 use lvs_core::plan::PortPlan;
 use lvs_core::session::tcp::flags::{ACK, FIN, RST, SYN};
@@ -99,8 +100,14 @@ impl<P: PortPlan> Director<'_, P> {
             }
         };
         let forth = Numbers::reset(seq.wrapping_add(delta).wrapping_add(syn));
-        self.send_bare(now, lane, toward(&flow.quad, other), back, to_me, out);
-        self.send_bare(now, lane, toward(&flow.quad, there), forth, to_other, out);
+        self.send_bare(now, lane, toward(&flow.quad, other), back, Way::to(to_me), out);
+        let Some(one_way) = flow.one_way else {
+            self.send_bare(now, lane, toward(&flow.quad, there), forth, Way::to(to_other), out);
+            return report;
+        };
+        if let Ok(way) = self.way_of(one_way, flow.server, to_other) {
+            self.send_bare(now, lane, flow.quad.inbound(), forth, way, out);
+        }
         report
     }
 
@@ -112,6 +119,10 @@ impl<P: PortPlan> Director<'_, P> {
         session: &Session,
         out: &mut Outputs<L::Buf>,
     ) {
+        // The server's answer would not come back here: the client's next segment tells the numbers.
+        if session.one_way.is_some() {
+            return;
+        }
         let Some(detail) = self.store.detail(session.id) else { return };
         let (in_, back) = (Direction::Inbound, Direction::Return);
         let to = |direction| toward(&session.quad, direction);
@@ -124,15 +135,15 @@ impl<P: PortPlan> Director<'_, P> {
                 first => first.wrapping_add(session.translation.ack_delta),
             };
             let refuse = Numbers { seq, ..refuse };
-            self.send_bare(now, lane, to(back), refuse, session.hop_out, out);
+            self.send_bare(now, lane, to(back), refuse, Way::to(session.hop_out), out);
             let end = Numbers::reset(next.wrapping_add(detail.seq_delta));
-            self.send_bare(now, lane, to(in_), end, session.hop_in, out);
+            self.send_bare(now, lane, to(in_), end, Way::to(session.hop_in), out);
             return;
         }
         // One before the oldest number that the server is known to have acknowledged lies behind its window.
         let (seq, ack) = (detail.server_ack.wrapping_sub(1), detail.server_seq_end);
         let question = Numbers { seq, ack, flags: ACK };
-        self.send_bare(now, lane, to(in_), question, session.hop_in, out);
+        self.send_bare(now, lane, to(in_), question, Way::to(session.hop_in), out);
     }
 
     /// Sends a segment without payload that the director has made itself.
@@ -142,15 +153,15 @@ impl<P: PortPlan> Director<'_, P> {
         lane: &mut L,
         tuple: Option<WireTuple>,
         numbers: Numbers,
-        hop: HopId,
+        way: Way,
         out: &mut Outputs<L::Buf>,
     ) {
-        let port = self.neighbours.hop(hop).map(|way| way.port);
+        let port = self.neighbours.hop(way.hop).map(|way| way.port);
         let (Some(tuple), Some(port)) = (tuple, port) else { return };
         let sent = match bare_packet(lane, port, &tuple, numbers) {
-            Some(packet) => match self.emit(now, lane, packet, hop, out) {
-                lvs_core::verdict::Verdict::Drop(reason) => Err(reason),
-                _ => Ok(()),
+            Some(packet) => match self.send_way(now, lane, packet, &way, out) {
+                Ok(lvs_core::verdict::Verdict::Drop(reason)) | Err(reason) => Err(reason),
+                Ok(_) => Ok(()),
             },
             None => Err(DropReason::NoBuffer),
         };

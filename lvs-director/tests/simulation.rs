@@ -60,7 +60,7 @@ fn world<'d>(
                 let host = Host::new(name).addr(v4).addr(v6);
                 let host = match forwarding {
                     Forwarding::Nat => host.gateway("10.1.0.1").gateway("fd01::1"),
-                    Forwarding::FullNat => host,
+                    _ => host,
                 };
                 net.host(right, host)
             });
@@ -172,7 +172,7 @@ fn knows_its_clients(
                     assert!(!expected.contains(&connection.peer), "the peer is a local address");
                     *seen.get(&(connection.peer, 8080)).expect("no address option")
                 }
-                Forwarding::Nat => connection.peer,
+                _ => connection.peer,
             });
         }
     }

@@ -1,7 +1,7 @@
 //! `lvsd check`: reads a configuration and says what is wrong with it, or what it amounts to.
 
 use crate::Exit;
-use crate::config::{self, Config, Forwarding, LoadError, Loaded};
+use crate::config::{self, Config, LoadError, Loaded};
 use lvs_core::plan::PortPlan;
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write, stderr, stdout};
@@ -112,10 +112,7 @@ fn summary(config: &Config) -> Value {
             "name": service.name.value,
             "address": service.address.to_string(),
             "protocol": service.protocol.to_string(),
-            "forwarding": match service.forwarding {
-                Forwarding::FullNat => "fullnat",
-                Forwarding::Nat => "nat",
-            },
+            "forwarding": service.forwarding.name(),
             "scheduler": service.scheduler.value,
             "local_pool": pool.map(|pool| &pool.name.value),
             "servers": service.servers.iter().map(|server| json!({

@@ -45,6 +45,12 @@ fn toml(config: &Value) -> String {
         for server in entries(service, "servers") {
             text += "[[service.server]]\n";
             keys(&mut text, server, &["address", "weight"]);
+            if let Some(kind) = service["tunnel"].get("type") {
+                writeln!(text, "tunnel = {kind}").unwrap();
+            }
+            if let Some(port) = service["tunnel"].get("port") {
+                writeln!(text, "tunnel_port = {port}").unwrap();
+            }
         }
     }
     text

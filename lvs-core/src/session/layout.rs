@@ -4,7 +4,8 @@
 //! session; the cold record holds what open, close, expiry, synchronisation and unusual segments need.
 //! Sizes and offsets are pinned at the end of this file.
 
-use super::tcp::TcpState;
+use super::OneWay;
+use super::tcp::{Seen, TcpState};
 use crate::flow::{Direction, L4Proto, TupleV4, TupleV6, WireTuple};
 use crate::key::{Key, KeyV4, KeyV6, TableKey, of_side, side};
 use core::net::IpAddr;
@@ -39,7 +40,7 @@ pub(super) struct Tail {
     pub(super) seq_deltas: [u32; 2],
     /// Tick of the newest packet.
     pub(super) last_seen: u32,
-    /// State in the low 4 bits, protocol in bits 4-5.
+    /// State in the low 4 bits, protocol in bits 4-5, how one-way packets travel in bits 6-7.
     pub(super) state_kind: u8,
     /// Bits of [`flag`].
     pub(super) flags: u8,
@@ -52,7 +53,7 @@ pub(super) struct Tail {
 }
 
 /// State and flags of a session whose ordinary segments take the short way: established TCP, plain, and
-/// answered; and the bits that are looked at. The two spare bits of the state must be zero, too.
+/// answered; and the bits that are looked at. Those of one-way sessions must be zero, too.
 const PLAIN_KIND: u16 =
     u16::from_le_bytes([TcpState::Established as u8, flag::LIVE | flag::PLAIN | flag::ANSWERED]);
 const PLAIN_MASK: u16 =
@@ -73,6 +74,29 @@ impl Tail {
             L4Proto::Udp => 0x10,
         };
         self.state_kind = proto | (state & 0x0f);
+    }
+
+    /// Whether replies do not pass here, and how packets reach the server then.
+    pub(super) const fn one_way(&self) -> Option<OneWay> {
+        match self.state_kind & 0xc0 {
+            0x40 => Some(OneWay::Direct),
+            0x80 => Some(OneWay::Tunnel),
+            _ => None,
+        }
+    }
+
+    pub(super) const fn set_one_way(&mut self, one_way: Option<OneWay>) {
+        let bits = match one_way {
+            None => 0x00,
+            Some(OneWay::Direct) => 0x40,
+            Some(OneWay::Tunnel) => 0x80,
+        };
+        self.state_kind = (self.state_kind & 0x3f) | bits;
+    }
+
+    /// Which transitions a packet of this direction takes.
+    pub(super) fn seen(&self, direction: Direction) -> Seen {
+        if self.one_way().is_some() { Seen::InboundOnly } else { direction.into() }
     }
 
     pub(super) const fn set_state_number(&mut self, state: u8) {

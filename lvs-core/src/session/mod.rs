@@ -223,7 +223,7 @@ impl<'m, P: PortPlan> SessionStore<'m, P> {
         let family = v6(open.quad.client.0);
         let sources: &[LocalSource] = match open.place {
             Place::Local { addresses, .. } => addresses,
-            Place::General => &[],
+            Place::General | Place::Elsewhere(_) => &[],
         };
         if v6(open.quad.virt.0) != family
             || v6(open.quad.server.0) != family

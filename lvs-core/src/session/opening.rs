@@ -4,7 +4,7 @@ use super::free::Group;
 use super::layout::{Cold, Line, Quad, Tail, flag};
 use super::lists::{CLASSES, ListId};
 use super::table::Table;
-use super::tcp::{self, TcpState};
+use super::tcp::{self, Seen, TcpState};
 use super::{
     First, Missed, Open, OpenError, Opened, Place, Previous, Reserved, Session, Translation,
 };
@@ -157,6 +157,10 @@ fn line_of<L: Line>(now: Tick, (open, first): (&Open<'_>, &First), quad: &Quad) 
     let tail = line.tail_mut();
     tail.last_seen = now.0;
     tail.set_kind(quad.proto, open.state.index() as u8);
+    tail.set_one_way(match open.place {
+        Place::Elsewhere(way) => Some(way),
+        Place::Local { .. } | Place::General => None,
+    });
     tail.flags = flag::LIVE
         | if open.plain { flag::PLAIN } else { 0 }
         | if matches!(open.place, Place::General) { flag::TWO_KEYS } else { 0 };
@@ -171,8 +175,12 @@ fn line_of<L: Line>(now: Tick, (open, first): (&Open<'_>, &First), quad: &Quad) 
 
 /// The first state, behind the first packet.
 fn state_of(open: &Open<'_>, first: &First) -> TcpState {
+    let seen = match open.place {
+        Place::Elsewhere(_) => Seen::InboundOnly,
+        Place::Local { .. } | Place::General => Direction::Inbound.into(),
+    };
     match first.segment.and_then(|segment| segment.tcp_flags) {
-        Some(flags) => tcp::next(open.state, Direction::Inbound.into(), flags),
+        Some(flags) => tcp::next(open.state, seen, flags),
         None => open.state,
     }
 }

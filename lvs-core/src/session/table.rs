@@ -232,7 +232,7 @@ impl<'m, L: Line> Table<'m, L> {
         let tail = line.tail_mut();
         let before = TcpState::from_number(tail.state_number());
         let after = match segment.tcp_flags {
-            Some(flags) => tcp::next(before, candidate.direction.into(), flags),
+            Some(flags) => tcp::next(before, tail.seen(candidate.direction), flags),
             None => before,
         };
         tail.last_seen = now.0;
@@ -264,9 +264,9 @@ impl<'m, L: Line> Table<'m, L> {
             return None;
         }
         let flow = self.flow(candidate)?;
-        let after = segment
-            .tcp_flags
-            .map_or(flow.before, |flags| tcp::next(flow.before, candidate.direction.into(), flags));
+        let seen = line.tail().seen(candidate.direction);
+        let after =
+            segment.tcp_flags.map_or(flow.before, |flags| tcp::next(flow.before, seen, flags));
         Some(Flow { after, ..flow })
     }
 
@@ -284,6 +284,7 @@ impl<'m, L: Line> Table<'m, L> {
             translation: translation_of(tail),
             server: ServerId(tail.server),
             hop: HopId(*of_side(&tail.hops, side(candidate.direction))),
+            one_way: tail.one_way(),
         })
     }
 
@@ -321,7 +322,8 @@ impl<'m, L: Line> Table<'m, L> {
             last_seen: Tick(tail.last_seen),
             inbound: traffic(tail.carried[0], cold.isn_or_packets_in, bytes_in),
             outbound: traffic(tail.carried[1], cold.first_or_packets_out, bytes_out),
-            has_local_port: !tail.has(flag::TWO_KEYS),
+            has_local_port: !tail.has(flag::TWO_KEYS) && tail.one_way().is_none(),
+            one_way: tail.one_way(),
             template: cold.template.checked_sub(1),
             reset_owed: tail.has(flag::RESET_OWED),
         })

@@ -137,6 +137,8 @@ pub struct Flow {
     pub server: ServerId,
     /// Next hop of this packet.
     pub hop: HopId,
+    /// Replies do not pass here; packets are not translated but brought to the server this way.
+    pub one_way: Option<OneWay>,
 }
 
 /// A local address to choose a port on.
@@ -160,6 +162,20 @@ pub enum Place<'a> {
     },
     /// To the client itself: no local port, two keys.
     General,
+    /// Past the director (DR, TUN): no local port, one key.
+    Elsewhere(OneWay),
+}
+
+/// How packets reach the server of a session whose replies do not pass the director.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[doc(alias = "IP_VS_CONN_F_NOOUTPUT")]
+pub enum OneWay {
+    /// As they are, to another Ethernet address (DR).
+    #[doc(alias = "IP_VS_CONN_F_DROUTE")]
+    Direct,
+    /// Inside another packet (TUN).
+    #[doc(alias = "IP_VS_CONN_F_TUNNEL")]
+    Tunnel,
 }
 
 /// A session to open.
@@ -318,6 +334,8 @@ pub struct Session {
     pub outbound: Traffic,
     /// It holds a local port.
     pub has_local_port: bool,
+    /// Its replies do not pass here, and its packets reach the server this way.
+    pub one_way: Option<OneWay>,
     /// The persistence template that it holds ([`crate::shared::Hold::slot`]).
     pub template: Option<u32>,
     /// Its ends are still to be told that it is over.

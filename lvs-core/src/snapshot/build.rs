@@ -33,7 +33,7 @@ impl SnapshotSpec {
         let mut numbering = Numbering::new(previous);
         let mut by_key: BTreeMap<ServiceKey, ServiceId> = BTreeMap::new();
         for spec in &self.services {
-            self.check_service(spec, &pools)?;
+            self.check_service(spec, &pools, &routes)?;
             if by_key.contains_key(&spec.key) {
                 return Err(SnapshotError::ServiceTwice(spec.key));
             }
@@ -177,7 +177,12 @@ impl SnapshotSpec {
         Ok(distinct)
     }
 
-    fn check_service(&self, spec: &ServiceSpec, pools: &[LocalPool]) -> Result<(), SnapshotError> {
+    fn check_service(
+        &self,
+        spec: &ServiceSpec,
+        pools: &[LocalPool],
+        routes: &Routes,
+    ) -> Result<(), SnapshotError> {
         let family = Family::of(&spec.key.addr.ip());
         if spec.forwarding == Forwarding::FullNat {
             let pool = spec.pool.and_then(|at| pools.get(at));
@@ -188,11 +193,20 @@ impl SnapshotSpec {
         }
         let mut seen = BTreeSet::new();
         for server in &spec.servers {
-            if Family::of(&server.addr.ip()) != family {
+            // A tunnel of either family carries packets of either family.
+            if Family::of(&server.addr.ip()) != family && spec.forwarding != Forwarding::Tun {
                 return Err(SnapshotError::ServerFamily(server.addr));
             }
             if !seen.insert(server.addr) {
                 return Err(SnapshotError::ServerTwice(server.addr));
+            }
+            if spec.forwarding.is_one_way() && server.addr.port() != spec.key.addr.port() {
+                return Err(SnapshotError::ServerPort(server.addr));
+            }
+            let ip = server.addr.ip();
+            let way = routes.iter().find(|(prefix, _, _)| prefix.contains(&ip));
+            if spec.forwarding == Forwarding::Dr && way.is_some_and(|(_, via, _)| via.is_some()) {
+                return Err(SnapshotError::ServerBehindRouter(server.addr));
             }
         }
         Ok(())
@@ -266,6 +280,7 @@ impl Numbering {
                     weight: server.weight,
                     thresholds: server.thresholds,
                     state: server.state,
+                    tunnel: server.tunnel,
                 };
                 if let Some(place) = self.servers.get_mut(number.index()) {
                     *place = Some(entry);

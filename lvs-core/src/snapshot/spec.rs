@@ -4,7 +4,9 @@ use crate::addr::{MacAddr, Prefix, RealAddr};
 use crate::io::PortId;
 use crate::persistence::Persistence;
 use crate::sched::{SchedulerDef, Weight};
-use crate::service::{ClientAddrMode, Forwarding, ServerState, ServiceKey, TimestampPolicy};
+use crate::service::{
+    ClientAddrMode, Encapsulation, Forwarding, ServerState, ServiceKey, TimestampPolicy,
+};
 use crate::shared::Thresholds;
 use crate::timeouts::Timeouts;
 use alloc::boxed::Box;
@@ -92,13 +94,21 @@ pub struct ServerSpec {
     pub thresholds: Thresholds,
     /// Whether it is in use. [`ServerState::Removed`] is what a server becomes that is left out.
     pub state: ServerState,
+    /// How packets travel there, if its service is a [`Forwarding::Tun`] one.
+    pub tunnel: Encapsulation,
 }
 
 impl ServerSpec {
-    /// An active server without thresholds.
+    /// An active server without thresholds; by IP in IP, where there is a tunnel.
     #[must_use]
     pub fn new(addr: RealAddr, weight: Weight) -> Self {
-        Self { addr, weight, thresholds: Thresholds::default(), state: ServerState::default() }
+        Self {
+            addr,
+            weight,
+            thresholds: Thresholds::default(),
+            state: ServerState::default(),
+            tunnel: Encapsulation::default(),
+        }
     }
 }
 
@@ -161,6 +171,10 @@ pub enum SnapshotError {
     PoolFamily(ServiceKey),
     /// A server is of another address family than its service.
     ServerFamily(RealAddr),
+    /// A server of a DR or TUN service has another port than the service: ports stay what they are there.
+    ServerPort(RealAddr),
+    /// A server of a DR service lies in no connected prefix.
+    ServerBehindRouter(RealAddr),
     /// A local address is listed twice, or is also a service, own or server address.
     LocalClash(IpAddr),
     /// More than 65 536 services, servers or local addresses.
@@ -190,6 +204,12 @@ impl fmt::Display for SnapshotError {
             }
             Self::ServerFamily(addr) => {
                 write!(f, "server {addr} is of another address family than its service")
+            }
+            Self::ServerPort(addr) => {
+                write!(f, "server {addr} needs the port of its service: DR and TUN change no ports")
+            }
+            Self::ServerBehindRouter(addr) => {
+                write!(f, "DR needs server {addr} in a connected prefix; use TUN to go farther")
             }
             Self::LocalClash(ip) => {
                 write!(f, "local address {ip} is used twice or for something else as well")

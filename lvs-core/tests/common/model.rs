@@ -430,6 +430,7 @@ impl Model {
             inbound: Default::default(),
             outbound: Default::default(),
             has_local_port: local,
+            one_way: None,
             template: None,
             reset_owed: false,
         };

@@ -9,7 +9,7 @@ use lvs_core::io::mem::{MemBuf, MemLane, MemPort};
 use lvs_core::io::{Burst, Lane, PortId};
 use lvs_core::plan::Whole;
 use lvs_core::sched::{SchedulerArgs, Weight};
-use lvs_core::service::{ClientAddrMode, Forwarding, ServiceKey, TimestampPolicy};
+use lvs_core::service::{ClientAddrMode, Encapsulation, Forwarding, ServiceKey, TimestampPolicy};
 use lvs_core::session::{HeapMemory, SessionStore, StoreConfig, TableConfig};
 use lvs_core::snapshot::{Interface, ServerSpec, ServiceSpec, SnapshotSpec, StaticNeighbour};
 use lvs_core::time::Time;
@@ -47,6 +47,22 @@ fn mac(text: &str) -> MacAddr {
     text.parse().unwrap_or_else(|_| panic!("no Ethernet address: {text}"))
 }
 
+fn tunnel(service: &Value) -> Encapsulation {
+    let tunnel = &service["tunnel"];
+    if tunnel.is_null() {
+        return Encapsulation::default();
+    }
+    match words(tunnel, "type") {
+        "ipip" => Encapsulation::IpIp,
+        "gre" => Encapsulation::Gre { checksum: false },
+        "gue" => Encapsulation::Gue {
+            dport: u16::try_from(tunnel["port"].as_u64().unwrap()).unwrap(),
+            checksum: false,
+        },
+        other => panic!("no tunnel {other}"),
+    }
+}
+
 fn spec(config: &Value) -> SnapshotSpec {
     let interface = |(port, arm): (u16, &Value)| {
         let addresses: Vec<&str> =
@@ -57,8 +73,9 @@ fn spec(config: &Value) -> SnapshotSpec {
     if let Some(udp) = config["timeouts"]["udp"].as_u64() {
         timeouts = timeouts.with_udp(Duration::from_secs(udp));
     }
-    let server = |server: &Value| {
-        ServerSpec::new(
+    let server = |server: &Value, tunnel: Encapsulation| ServerSpec {
+        tunnel,
+        ..ServerSpec::new(
             RealAddr(words(server, "address").parse().unwrap()),
             Weight(u16::try_from(server["weight"].as_u64().unwrap()).unwrap()),
         )
@@ -70,6 +87,8 @@ fn spec(config: &Value) -> SnapshotSpec {
         },
         forwarding: match words(service, "forwarding") {
             "nat" => Forwarding::Nat,
+            "dr" => Forwarding::Dr,
+            "tun" => Forwarding::Tun,
             other => panic!("{other} is pending, or this test must learn it"),
         },
         scheduler: lvs_sched::by_name(words(service, "scheduler")).expect("a scheduler"),
@@ -78,7 +97,7 @@ fn spec(config: &Value) -> SnapshotSpec {
         timestamps: TimestampPolicy::Keep,
         timeouts,
         persistence: None,
-        servers: entries(service, "servers").iter().map(server).collect(),
+        servers: entries(service, "servers").iter().map(|s| server(s, tunnel(service))).collect(),
     };
     SnapshotSpec {
         interfaces: (0..).zip(entries(config, "arms")).map(interface).collect(),

@@ -8,7 +8,7 @@
 
 pub mod bench;
 
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 use lvs_core::addr::{RealAddr, VirtualAddr};
 use lvs_core::counters::Counters;
 use lvs_core::flow::L4Proto;
@@ -43,7 +43,13 @@ pub fn service(
         persistence: None,
         servers: servers
             .iter()
-            .map(|addr| ServerSpec::new(RealAddr(addr.parse().unwrap()), Weight(1)))
+            .map(|addr| {
+                let mut addr: SocketAddr = addr.parse().unwrap();
+                if forwarding.is_one_way() {
+                    addr.set_port(address.parse::<SocketAddr>().unwrap().port());
+                }
+                ServerSpec::new(RealAddr(addr), Weight(1))
+            })
             .collect(),
     }
 }

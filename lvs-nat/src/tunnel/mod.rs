@@ -39,30 +39,12 @@ use crate::error::RewriteError;
 use core::net::IpAddr;
 use lvs_core::addr::Family;
 use lvs_core::checksum::{AddrPair, Sum};
-use lvs_core::io::GsoCaps;
+use lvs_core::io::{GsoCaps, GsoKind};
+
+pub use lvs_core::service::Encapsulation;
 
 /// UDP port registered for GUE.
 pub const GUE_PORT: u16 = 6080;
-
-/// What stands between the outer IP header and the packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[doc(alias = "IP_VS_CONN_F_TUNNEL_TYPE_IPIP")]
-pub enum Encapsulation {
-    /// Nothing: protocol 4 or 41 (RFC 2003, RFC 4213, RFC 2473).
-    IpIp,
-    /// Generic routing encapsulation without key and sequence number (RFC 2784).
-    Gre {
-        /// With a checksum over GRE header and packet; it costs a pass over the packet.
-        checksum: bool,
-    },
-    /// Generic UDP encapsulation, variant 0 without flags (draft-ietf-intarea-gue).
-    Gue {
-        /// UDP port that the server listens on, usually [`GUE_PORT`]. Host byte order.
-        dport: u16,
-        /// With a UDP checksum; over IPv6 there is one in any case.
-        checksum: bool,
-    },
-}
 
 /// Where the outer DSCP comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -195,6 +177,13 @@ impl Tunnel {
             Family::V6 => 60,
         };
         mtu.saturating_sub(self.growth()).saturating_sub(headers)
+    }
+
+    /// Whether a port with these abilities cuts trains of this kind behind this header. A header with a
+    /// checksum of its own is never cut by a port.
+    #[must_use]
+    pub const fn is_cut_by(&self, caps: GsoCaps, kind: GsoKind) -> bool {
+        caps.in_tunnel && caps.takes(kind) && !self.sums()
     }
 
     const fn outer_ip(&self) -> u16 {

@@ -90,9 +90,7 @@ impl Tunnel {
     fn takes_train<B: PacketBuf>(&self, buf: &B, sending: &Sending) -> Result<(), RewriteError> {
         match buf.gso() {
             None => Ok(()),
-            Some(gso) if sending.gso.in_tunnel && sending.gso.takes(gso.kind) && !self.sums() => {
-                Ok(())
-            }
+            Some(gso) if self.is_cut_by(sending.gso, gso.kind) => Ok(()),
             Some(_) => Err(RewriteError::NoGso),
         }
     }

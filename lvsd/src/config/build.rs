@@ -6,7 +6,7 @@
 
 use super::model::{
     ClientAddrPolicy, Config, Forwarding, PersistentSince, Profile, SelfOwner, Server, ServerState,
-    Service, Timeouts, Timestamps, Toa, ToaNoRoom, ToaPlacement,
+    Service, Timeouts, Timestamps, Toa, ToaNoRoom, ToaPlacement, Tunnel,
 };
 use core::fmt;
 use core::time::Duration;
@@ -15,7 +15,9 @@ use lvs_core::io::PortId;
 use lvs_core::persistence::{Persistence, Since};
 use lvs_core::plan::{PlanError, Whole};
 use lvs_core::sched::{SchedulerDef, Weight};
-use lvs_core::service::{self, ClientAddrMode, NoToaRoom, ServiceKey, TimestampPolicy, ToaOptions};
+use lvs_core::service::{
+    self, ClientAddrMode, Encapsulation, NoToaRoom, ServiceKey, TimestampPolicy, ToaOptions,
+};
 use lvs_core::session::{SessionStore, StoreConfig, TableConfig, TcpState};
 use lvs_core::shared::{SharedConfig, Thresholds};
 use lvs_core::siphash::SipHash13;
@@ -133,6 +135,8 @@ impl Config {
             forwarding: match service.forwarding {
                 Forwarding::FullNat => service::Forwarding::FullNat,
                 Forwarding::Nat => service::Forwarding::Nat,
+                Forwarding::Dr => service::Forwarding::Dr,
+                Forwarding::Tun => service::Forwarding::Tun,
             },
             scheduler,
             pool: service.local_pool,
@@ -201,8 +205,8 @@ impl Config {
 
     /// The size of the session store; its secrets follow from `seed`.
     ///
-    /// FullNAT sessions have one slot for each local address and port; NAT sessions share
-    /// `sessions` slots for each family that has a NAT service.
+    /// FullNAT sessions have one slot for each local address and port; all others share
+    /// `sessions` slots for each family that has a service of another kind.
     #[must_use]
     pub fn store_config(&self, seed: u64) -> StoreConfig {
         let mut secrets = Secrets::new(seed);
@@ -217,11 +221,12 @@ impl Config {
     fn table_config(&self, family: Family) -> TableConfig {
         let pools = self.pools.iter().filter(|pool| pool.family() == Some(family));
         let locals: u128 = pools.map(super::LocalPool::address_count).sum();
-        let nat =
-            |service: &Service| service.forwarding == Forwarding::Nat && service.family() == family;
+        let general = |service: &Service| {
+            service.forwarding != Forwarding::FullNat && service.family() == family
+        };
         TableConfig {
             local_addresses: u16::try_from(locals).unwrap_or(u16::MAX),
-            general: if self.services.iter().any(nat) { self.director.sessions } else { 0 },
+            general: if self.services.iter().any(general) { self.director.sessions } else { 0 },
         }
     }
 
@@ -265,7 +270,17 @@ fn server(server: &Server) -> ServerSpec {
             ServerState::DownKill => service::ServerState::DownKill,
             ServerState::DownKeep => service::ServerState::DownKeep,
         },
+        tunnel: encapsulation(server),
         ..spec
+    }
+}
+
+fn encapsulation(server: &Server) -> Encapsulation {
+    let checksum = server.tunnel_checksum.value;
+    match server.tunnel.value {
+        Tunnel::IpIp => Encapsulation::IpIp,
+        Tunnel::Gre => Encapsulation::Gre { checksum },
+        Tunnel::Gue => Encapsulation::Gue { dport: server.tunnel_port.value, checksum },
     }
 }
 

@@ -249,6 +249,41 @@ pub enum Forwarding {
     FullNat,
     /// Only the server's side changes.
     Nat,
+    /// Only the Ethernet addresses change.
+    Dr,
+    /// Packets travel inside others.
+    Tun,
+}
+
+impl Forwarding {
+    /// As it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FullNat => "fullnat",
+            Self::Nat => "nat",
+            Self::Dr => "dr",
+            Self::Tun => "tun",
+        }
+    }
+
+    /// Whether servers answer clients past the director.
+    #[must_use]
+    pub const fn is_one_way(self) -> bool {
+        matches!(self, Self::Dr | Self::Tun)
+    }
+}
+
+/// What packets travel in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tunnel {
+    /// IP in IP.
+    #[default]
+    IpIp,
+    /// Generic routing encapsulation.
+    Gre,
+    /// Generic UDP encapsulation.
+    Gue,
 }
 
 /// How the server learns the client's address.
@@ -409,4 +444,10 @@ pub struct Server {
     pub state: ServerState,
     /// How long it drains.
     pub drain_for: Option<At<Duration>>,
+    /// What packets travel in, with `forwarding = "tun"`.
+    pub tunnel: At<Tunnel>,
+    /// The UDP port of its tunnel.
+    pub tunnel_port: At<u16>,
+    /// Whether the tunnel has a checksum.
+    pub tunnel_checksum: At<bool>,
 }

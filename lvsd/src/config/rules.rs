@@ -3,7 +3,7 @@
 
 use super::build::group_number;
 use super::diag::{At, Diagnostic, Sink, Span};
-use super::model::{ClientAddrPolicy, Config, Forwarding, LocalPool, ServerState, Service};
+use super::model::{ClientAddrPolicy, Config, Forwarding, LocalPool, ServerState, Service, Tunnel};
 use super::range::AddressRange;
 use super::read::Reading;
 use core::net::IpAddr;
@@ -209,6 +209,8 @@ fn services(reading: &Reading, sink: &mut Sink) {
         });
         service_servers(service, written.servers, sink);
         server_limits(service, sink);
+        one_way(config, service, sink);
+        tunnels(service, sink);
         pool_family(config, service, sink);
         if let (Some(toa), ClientAddrPolicy::None) = (&written.toa, service.client_addr) {
             let message = "`toa` has no effect: `client_addr` is \"none\" for this service";
@@ -242,10 +244,12 @@ fn service_servers(service: &Service, written: usize, sink: &mut Sink) {
         addresses.enter(address, &server.address.span, sink, || {
             format!("the service `{}` has the server {address} twice", service.name.value)
         });
-        if Family::of(&address.ip()) != service.family() {
+        let tun = service.forwarding == Forwarding::Tun;
+        if Family::of(&address.ip()) != service.family() && !tun {
             let message = format!("the server {address} is not of the service's address family");
             let different = Diagnostic::error(&server.address.span, message);
-            let help = "translation between IPv4 and IPv6 is not in this version";
+            let help =
+                "translation between IPv4 and IPv6 is not in this version; a tunnel goes across";
             sink.push(different.related(&service.address.span, "the service").help(help));
         }
     }
@@ -283,6 +287,53 @@ fn server_limits(service: &Service, sink: &mut Sink) {
         {
             let message = "`drain_for` has no effect: the server's `state` is not \"draining\"";
             sink.push(Diagnostic::warning(&time.span, message));
+        }
+    }
+}
+
+/// Where servers have the virtual address themselves, ports stay, and in DR nobody stands between.
+fn one_way(config: &Config, service: &Service, sink: &mut Sink) {
+    if !service.forwarding.is_one_way() {
+        return;
+    }
+    let name = service.forwarding.name();
+    for server in &service.servers {
+        let address = &server.address;
+        if address.port() != service.address.port() {
+            let (port, wanted) = (address.port(), service.address.port());
+            let message = format!("with {name} the server's port is the service's, not {port}");
+            let help = format!("let the server listen on port {wanted}, and write that");
+            let other = Diagnostic::error(&address.span, message).help(help);
+            sink.push(other.related(&service.address.span, "the service"));
+        }
+        let ip = address.ip();
+        let far = config.neighbour_port(&ip).is_none() && config.route_to(&ip).is_some();
+        if far && service.forwarding == Forwarding::Dr {
+            let message = format!("dr needs {ip} in the network of a port, not behind a router");
+            let help = "write forwarding = \"tun\" to reach servers elsewhere";
+            sink.push(Diagnostic::error(&address.span, message).help(help));
+        }
+    }
+}
+
+/// Keys about tunnels that have no effect.
+fn tunnels(service: &Service, sink: &mut Sink) {
+    let tun = service.forwarding == Forwarding::Tun;
+    for server in &service.servers {
+        let (tunnel, port) = (&server.tunnel, &server.tunnel_port);
+        let checksum = &server.tunnel_checksum;
+        let needs_tun = "the service's `forwarding` is not \"tun\"";
+        let (gue, ipip) = (tunnel.value == Tunnel::Gue, tunnel.value == Tunnel::IpIp);
+        for (key, span, idle, why) in [
+            ("tunnel", &tunnel.span, !tun, needs_tun),
+            ("tunnel_port", &port.span, !tun, needs_tun),
+            ("tunnel_port", &port.span, tun && !gue, "only \"gue\" has a port"),
+            ("tunnel_checksum", &checksum.span, !tun, needs_tun),
+            ("tunnel_checksum", &checksum.span, tun && ipip, "\"ipip\" has no place for one"),
+        ] {
+            if idle && !span.is_empty() {
+                sink.push(Diagnostic::warning(span, format!("`{key}` has no effect: {why}")));
+            }
         }
     }
 }

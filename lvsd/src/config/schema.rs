@@ -254,10 +254,10 @@ pub const SERVICE: Section = Section {
         key("protocol", "\"tcp\" or \"udp\"", "\"tcp\"", "\"tcp\"", "The transport protocol."),
         key(
             "forwarding",
-            "\"fullnat\" or \"nat\"",
+            "\"fullnat\", \"nat\", \"dr\" or \"tun\"",
             "\"fullnat\"",
             "\"fullnat\"",
-            "`fullnat`: the server sees a local address, and its reply comes back through the director wherever it stands. `nat`: the server sees the client, and its route to the client must lead through the director.",
+            "`fullnat`: the server sees a local address, and its reply comes back through the director wherever it stands. `nat`: the server sees the client, and its route to the client must lead through the director. `dr`: only Ethernet addresses change; `tun`: packets travel inside others. With both, the server has the virtual address itself and answers the client directly.",
         ),
         key(
             "scheduler",
@@ -271,7 +271,7 @@ pub const SERVICE: Section = Section {
             "name of a local pool",
             "required with fullnat",
             "\"inside\"",
-            "Where local addresses come from. Not for nat.",
+            "Where local addresses come from. For fullnat only.",
         ),
         key(
             "client_addr",
@@ -283,7 +283,7 @@ pub const SERVICE: Section = Section {
         key(
             "timestamps",
             "\"strip\" or \"keep\"",
-            "\"strip\" with fullnat, \"keep\" with nat",
+            "\"strip\" with fullnat, else \"keep\"",
             "\"strip\"",
             "Whether the TCP timestamp option of a client's SYN reaches the server. Many clients behind one local address have clocks of their own, and a server in TIME_WAIT may refuse the older one.",
         ),
@@ -482,7 +482,7 @@ pub const SERVER: Section = Section {
             "address:port",
             "required",
             "\"10.1.0.11:8080\"",
-            "Where the server listens. The family is the service's.",
+            "Where the server listens. The family is the service's, except with tun. With dr and tun the port is the service's, and with dr the server is in the network of a port.",
         ),
         key(
             "weight",
@@ -518,6 +518,27 @@ pub const SERVER: Section = Section {
             "without end",
             "\"10m\"",
             "How long a draining server keeps its sessions, from the reload that first says `draining`. A later reload does not begin anew.",
+        ),
+        key(
+            "tunnel",
+            "\"ipip\", \"gre\" or \"gue\"",
+            "\"ipip\"",
+            "\"gue\"",
+            "With `forwarding = \"tun\"`: what packets travel in. `ipip`: protocol 4 or 41, 20 bytes more over IPv4 and 40 over IPv6; `gre` 4 more; `gue`, in UDP, 12 more.",
+        ),
+        key(
+            "tunnel_port",
+            "integer, 1 to 65535",
+            "6080",
+            "6080",
+            "The UDP port on which the server takes `gue`.",
+        ),
+        key(
+            "tunnel_checksum",
+            "true or false",
+            "false",
+            "true",
+            "Whether `gre` (4 bytes more) or `gue` carries a checksum over the packet inside. `gue` over IPv6 always does.",
         ),
     ],
     inner: &[],

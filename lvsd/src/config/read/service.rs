@@ -4,11 +4,12 @@ use super::{Written, timeouts};
 use crate::config::diag::{At, Diagnostic, Sink, Span};
 use crate::config::model::{
     ClientAddrPolicy, Forwarding, LocalPool, Persistence, PersistentSince, Server, ServerState,
-    Service, Timestamps, Toa, ToaNoRoom, ToaPlacement,
+    Service, Timestamps, Toa, ToaNoRoom, ToaPlacement, Tunnel,
 };
 use crate::config::reader::{Table, Wrong, article};
 use crate::config::{guess, schedulers, schema, value};
 use lvs_core::flow::L4Proto;
+use lvs_nat::tunnel::GUE_PORT;
 use toml::de::{DeTable, DeValue};
 
 /// The option kinds below belong to the common options of TCP, MPTCP and Fast Open among them.
@@ -97,15 +98,19 @@ pub(super) fn service(
 /// The forwarding methods that people know from elsewhere get a better answer than "unknown".
 fn forwarding(written: &DeValue<'_>) -> Result<Forwarding, Wrong> {
     match value::text(written)?.to_lowercase().as_str() {
-        "dr" | "direct" | "gatewaying" | "tun" | "tunnel" | "ipip" => {
-            let what = format!("cannot be {}: this version has fullnat and nat", show(written));
-            Err(Wrong::new(what).help("write \"fullnat\", which asks least of the network"))
+        "direct" | "gatewaying" => known_as("dr", written),
+        "tunnel" | "ipip" | "gre" | "gue" => known_as("tun", written),
+        "masq" | "masquerading" => known_as("nat", written),
+        _ => {
+            let all = [Forwarding::FullNat, Forwarding::Nat, Forwarding::Dr, Forwarding::Tun];
+            value::choice(written, &all.map(|forwarding| (forwarding.name(), forwarding)))
         }
-        "masq" | "masquerading" => {
-            Err(Wrong::new(format!("cannot be {}", show(written))).help("did you mean \"nat\"?"))
-        }
-        _ => value::choice(written, &[("fullnat", Forwarding::FullNat), ("nat", Forwarding::Nat)]),
     }
+}
+
+fn known_as(name: &str, written: &DeValue<'_>) -> Result<Forwarding, Wrong> {
+    let wrong = Wrong::new(format!("cannot be {}", show(written)));
+    Err(wrong.help(format!("did you mean \"{name}\"?")))
 }
 
 fn show(written: &DeValue<'_>) -> String {
@@ -148,13 +153,15 @@ fn service_pool(
             }
             None
         }
-        (Forwarding::Nat, Some(name)) => {
-            let message = "`local_pool` does not go with nat, where the server sees the client";
+        (other, Some(name)) => {
+            let other = other.name();
+            let message =
+                format!("`local_pool` does not go with {other}, where the server sees the client");
             let help = "leave it out, or write forwarding = \"fullnat\"";
             sink.push(Diagnostic::error(&name.span, message).help(help));
             None
         }
-        (Forwarding::Nat, None) => None,
+        (_, None) => None,
     }
 }
 
@@ -171,8 +178,13 @@ fn client_addr(
     let Some(written) = written else { return default };
     if *written == ClientAddrPolicy::Toa && !possible {
         let message = match protocol {
-            L4Proto::Udp => "`client_addr` cannot be \"toa\" with udp: it is a TCP option",
-            L4Proto::Tcp => "`client_addr` cannot be \"toa\" with nat: the server sees the client",
+            L4Proto::Udp => {
+                "`client_addr` cannot be \"toa\" with udp: it is a TCP option".to_owned()
+            }
+            L4Proto::Tcp => format!(
+                "`client_addr` cannot be \"toa\" with {}: the server sees the client",
+                forwarding.name()
+            ),
         };
         sink.push(Diagnostic::error(&written.span, message).help("leave it out"));
     }
@@ -194,7 +206,7 @@ fn timestamps(
     written.map_or(
         match forwarding {
             Forwarding::FullNat => Timestamps::Strip,
-            Forwarding::Nat => Timestamps::Keep,
+            Forwarding::Nat | Forwarding::Dr | Forwarding::Tun => Timestamps::Keep,
         },
         |written| *written,
     )
@@ -269,6 +281,10 @@ fn servers(table: &mut Table<'_, '_>, sink: &mut Sink) -> (Vec<Server>, usize) {
         ];
         let state = inner.or("state", ServerState::Active, |v| value::choice(v, &states), sink);
         let drain_for = inner.optional("drain_for", value::duration, sink);
+        let tunnels = [("ipip", Tunnel::IpIp), ("gre", Tunnel::Gre), ("gue", Tunnel::Gue)];
+        let tunnel = inner.or("tunnel", Tunnel::IpIp, |v| value::choice(v, &tunnels), sink);
+        let tunnel_port = inner.or("tunnel_port", GUE_PORT, |v| value::integer(v, 1, 65_535), sink);
+        let tunnel_checksum = inner.or("tunnel_checksum", false, value::boolean, sink);
         inner.finish();
         let state = state.value;
         servers.extend(address.map(|address| Server {
@@ -278,6 +294,9 @@ fn servers(table: &mut Table<'_, '_>, sink: &mut Sink) -> (Vec<Server>, usize) {
             lower_threshold,
             state,
             drain_for,
+            tunnel,
+            tunnel_port,
+            tunnel_checksum,
         }));
     }
     (servers, written)
