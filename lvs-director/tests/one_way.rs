@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 use lvs_core::addr::Prefix;
 use lvs_core::flow::L4Proto;
 use lvs_core::io::mem::{MemBuf, MemLane, MemPort};
-use lvs_core::io::{Burst, Lane};
+use lvs_core::io::{Burst, L4Csum, Lane, PacketBuf};
 use lvs_core::service::{Encapsulation, Forwarding, ServerState};
 use lvs_core::session::{OneWay, TcpState};
 use lvs_core::snapshot::SnapshotSpec;
@@ -226,6 +226,32 @@ fn a_packet_with_a_partial_checksum_waits_for_the_neighbour_inside_its_tunnel() 
         oracle::checksums_ok(frame).expect("outside");
         oracle::checksums_ok(&inner).expect("inside");
     }
+}
+
+/// A card is told where the headers are whose checksum it completes: those inside.
+#[test]
+fn who_completes_a_checksum_is_told_the_headers_inside() {
+    let mut memory = support::memory();
+    let mut director = support::director(tun(Encapsulation::IpIp), &mut memory);
+    let mut lane = MemLane::new([MemPort::new(MAC), MemPort::new(MAC)]);
+    let mut out = Outputs::new(2);
+    let now = Time(1_000_000_000);
+    let partial = segment(CLIENT, VIP).syn().seq(9).l4_csum(lvs_testkit::build::Csum::Partial);
+    let (server, own) = ([10, 1, 0, 11], [10, 1, 0, 1]);
+    let answer = arp_reply(mac_of(server.into()), server.into(), MAC, own.into()).build();
+    // The first waits for the server's address, the second does not.
+    director.process_one(now, &mut lane, CLIENTS, partial.build_buf(), &mut out);
+    director.process_one(now, &mut lane, SERVERS, MemBuf::from_bytes(&answer), &mut out);
+    director.tick(now, &mut lane, &mut out);
+    director.process_one(now, &mut lane, CLIENTS, partial.build_buf(), &mut out);
+    out.flush(&mut lane);
+    let mut seen = Vec::new();
+    while let Some(sent) = lane.take_sent(SERVERS) {
+        if sent.data()[12..14] == [8, 0] {
+            seen.push((sent.meta().l4_csum, sent.meta().l3, sent.meta().l4));
+        }
+    }
+    assert_eq!(seen, [(L4Csum::Partial, 34, 54); 2]);
 }
 
 #[test]
