@@ -160,7 +160,7 @@ fn a_tunnel_puts_the_packet_behind_another_header() {
 }
 
 #[test]
-fn what_grows_beyond_the_mtu_is_dropped_before_anything_changes() {
+fn what_grows_beyond_the_mtu_is_dropped_before_anything_changes_and_its_sender_told() {
     for (tunnel, growth) in TUNNELS {
         let mut memory = support::memory();
         let mut bench = Bench::new(tun(tunnel), &mut memory, port());
@@ -169,13 +169,42 @@ fn what_grows_beyond_the_mtu_is_dropped_before_anything_changes() {
         };
         let most = 1500 - 28 - growth;
         let (report, out) = bench.feed(CLIENTS, datagram(most + 1).build_buf());
-        assert_eq!((report.verdict, out.len()), (Verdict::Drop(DropReason::TooBig), 0));
+        assert_eq!(report.verdict, Verdict::Drop(DropReason::TooBig));
+        let [(CLIENTS, told)] = &out[..] else { panic!("{out:?}") };
+        assert_eq!(told[34..36], [3, 4], "fragmentation needed");
+        assert_eq!(usize::from(u16::from_be_bytes([told[40], told[41]])), 1500 - growth);
         assert_eq!(bench.sessions(), [], "a packet that cannot leave opens nothing");
         let (_, out) = bench.feed(CLIENTS, datagram(most).build_buf());
         assert_eq!(out[0].1.len(), 1514);
         let (report, _) = bench.feed(CLIENTS, datagram(most + 1).build_buf());
         assert_eq!(report.verdict, Verdict::Drop(DropReason::TooBig));
         assert_eq!(bench.sessions()[0].inbound.packets, 1);
+    }
+}
+
+#[test]
+fn without_df_it_is_cut_and_each_piece_put_into_the_tunnel() {
+    for (tunnel, growth) in TUNNELS {
+        let mut memory = support::memory();
+        let mut bench = Bench::new(tun(tunnel), &mut memory, port());
+        let datagram = udp().from(at("10.0.0.2:5000")).to(at("10.0.0.80:53")).dst_mac(MAC);
+        let datagram = datagram.dont_fragment(false);
+        bench.feed(CLIENTS, datagram.clone().payload_len(9).build_buf());
+        let datagram = datagram.payload_len(1472);
+        let whole = moved(&datagram.build_buf(), "10.1.0.11");
+        let (report, out) = bench.feed(CLIENTS, datagram.build_buf());
+        assert_eq!(report.verdict, Verdict::Forward(SERVERS));
+        assert_eq!(out.len(), 2, "{tunnel:?}");
+        let mut payload = Vec::new();
+        for (_, frame) in &out {
+            assert!(frame.len() <= 1514);
+            oracle::checksums_ok(frame).expect("sound checksums outside");
+            let inner = &frame[14 + growth..];
+            assert_eq!(inner[12..20], whole[26..34], "{tunnel:?}: both addresses");
+            payload.extend_from_slice(&inner[20..]);
+        }
+        assert_eq!(payload, whole[34..], "{tunnel:?}");
+        assert_eq!(bench.sessions()[0].inbound.packets, 2);
     }
 }
 
