@@ -99,14 +99,15 @@ impl<const N: usize> EventRing<N> {
         if N == 0 {
             return;
         }
-        if self.len == N {
-            self.pop();
-            self.lost = self.lost.wrapping_add(1);
-        }
         let at = self.next_read.wrapping_add(self.len) % N;
+        if self.len == N {
+            self.next_read = if self.next_read + 1 >= N { 0 } else { self.next_read + 1 };
+            self.lost = self.lost.wrapping_add(1);
+        } else {
+            self.len += 1;
+        }
         if let Some(place) = self.ring.get_mut(at) {
             *place = Some(event);
-            self.len += 1;
         }
     }
 

@@ -88,6 +88,23 @@ pub struct NextHop {
     pub via: IpAddr,
 }
 
+/// A route of IPv4 as numbers in host byte order.
+#[derive(Clone, Copy, Debug)]
+struct RouteV4 {
+    net: u32,
+    mask: u32,
+    via: Option<IpAddr>,
+    port: PortId,
+}
+
+impl RouteV4 {
+    fn of(prefix: &Prefix, via: Option<IpAddr>, port: PortId) -> Option<Self> {
+        let IpAddr::V4(net) = prefix.addr() else { return None };
+        let mask = u32::MAX.checked_shl(32u32.saturating_sub(prefix.len().into())).unwrap_or(0);
+        Some(Self { net: net.to_bits(), mask, via, port })
+    }
+}
+
 /// One generation.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -105,6 +122,8 @@ pub struct Snapshot {
     interfaces: Box<[Interface]>,
     /// Connected prefixes and routes, longest prefix first.
     routes: Box<[(Prefix, Option<IpAddr>, PortId)]>,
+    /// Those of IPv4 once more, as numbers.
+    routes_v4: Box<[RouteV4]>,
     neighbours: Box<[StaticNeighbour]>,
     timeouts: Box<[Timeouts]>,
 }
@@ -212,6 +231,19 @@ impl Snapshot {
     pub fn route(&self, to: IpAddr) -> Option<NextHop> {
         let (_, via, port) = self.routes.iter().find(|(prefix, _, _)| prefix.contains(&to))?;
         Some(NextHop { port: *port, via: via.unwrap_or(to) })
+    }
+
+    /// The same for an IPv4 address, in host byte order, faster: port and neighbour. `None` also when the
+    /// neighbour is one of IPv6.
+    #[must_use]
+    #[inline]
+    pub fn route_v4(&self, to: u32) -> Option<(PortId, u32)> {
+        let route = self.routes_v4.iter().find(|route| to & route.mask == route.net)?;
+        match route.via {
+            None => Some((route.port, to)),
+            Some(IpAddr::V4(via)) => Some((route.port, via.to_bits())),
+            Some(IpAddr::V6(_)) => None,
+        }
     }
 
     /// The address that the director speaks from on a port, when it asks for `target`: the port's own

@@ -413,6 +413,9 @@ fn the_longest_prefix_wins_and_connected_comes_before_routed() {
     ] {
         let hop = snapshot.route(ip(to)).unwrap();
         assert_eq!((hop.port, hop.via), (PortId(port), ip(via)), "to {to}");
+        if let (IpAddr::V4(to), IpAddr::V4(via)) = (ip(to), hop.via) {
+            assert_eq!(snapshot.route_v4(to.to_bits()), Some((hop.port, via.to_bits())), "to {to}");
+        }
     }
     assert_eq!(snapshot.route(ip("2001:db8::1")), None);
     assert_eq!(snapshot.source_for(PortId(1), &ip("10.1.3.4")), Some(ip("10.1.0.1")));

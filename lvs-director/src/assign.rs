@@ -28,6 +28,17 @@ impl<P: PortPlan> Director<'_, P> {
         service: ServiceId,
         tuple: &WireTuple,
     ) -> Option<Assigned> {
+        self.generation.look_around(&self.shared, service);
+        self.assign_seen(now, service, tuple)
+    }
+
+    /// The same, with what is known of other workers' sessions.
+    pub(crate) fn assign_seen(
+        &mut self,
+        now: Time,
+        service: ServiceId,
+        tuple: &WireTuple,
+    ) -> Option<Assigned> {
         let persistence = self.snapshot().service(service)?.persistence;
         let Some(policy) = persistence else {
             let server = self.generation.pick(&self.shared, service, tuple)?;

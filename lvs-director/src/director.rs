@@ -348,8 +348,8 @@ impl<'m, P: PortPlan> Director<'m, P> {
         self.events.lost()
     }
 
-    /// Packets of bursts that took the short way: ordinary segments of plain sessions. They are counted in
-    /// [`counters`](Self::counters) like all others.
+    /// Packets of bursts that took a short way: ordinary segments of plain sessions, and ordinary SYNs that opened
+    /// one. They are counted in [`counters`](Self::counters) like all others.
     #[must_use]
     pub const fn short_way(&self) -> u64 {
         self.short_way

@@ -4,7 +4,8 @@
 //!   look       read headers, hash, ask for buckets and lines      all packets
 //!   advance    match tags, ask for lines                          all packets
 //!   conclude   compare, translate, queue                          ordinary segments, in order
-//!              process_one                                        everything else, in order
+//!              open a session, translate, queue                   ordinary SYNs, together
+//!              process_one                                        all others,    in order
 //! ```
 //!
 //! Packets of one session keep their order: behind one that takes the long way, all others of the same
@@ -18,6 +19,7 @@
 use crate::director::Director;
 use crate::emit::ETHERNET;
 use crate::flight::{DEPTH, Keys, Stage, kind};
+use crate::fresh::Arriving;
 use crate::outputs::{Outputs, Ports};
 use crate::short::LONG_WAY;
 use lvs_core::addr::MacAddr;
@@ -175,24 +177,42 @@ impl<P: PortPlan> Director<'_, P> {
         let Some(stage) = flight.oldest() else { return };
         self.edit_all(now, lane, stage, ports);
         let (port, mut slow) = (stage.port, Burst::new());
+        let mut numbers = [0u8; BURST];
         if !(stage.is_for_one_port() && ports.append_all(stage)) {
-            let mut fates = stage.fates.iter();
+            let mut fates = (0u8..).zip(&stage.fates);
             stage.burst.drain_with(|packet| {
-                let left = match fates.next() {
-                    Some(&port) if port != LONG_WAY => {
-                        ports.append(PortId(u16::from(port)), packet)
-                    }
-                    _ => Some(packet),
+                let Some((number, &fate)) = fates.next() else { return };
+                let left = match fate {
+                    LONG_WAY => Some(packet),
+                    port => ports.append(PortId(u16::from(port)), packet),
                 };
-                if let Some(packet) = left {
+                if let (Some(packet), Some(place)) = (left, numbers.get_mut(slow.len())) {
+                    *place = number;
                     // The burst that is drained has no more packets than this one has places.
                     let _ = slow.push(packet);
                 }
             });
         }
-        flight.leave();
+        if !slow.is_empty() {
+            self.conclude_slow(now, lane, (port, &mut slow, &numbers), out);
+        }
+        out.flight.leave();
+    }
+
+    /// Carries out what the short way has left of the oldest burst: these packets, with their numbers in it.
+    fn conclude_slow<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        (port, slow, numbers): (PortId, &mut Burst<L::Buf>, &[u8; BURST]),
+        out: &mut Outputs<L::Buf>,
+    ) {
+        let mut arriving = Arriving { now, port, here: self.mac(lane, port), front: None };
+        let (mut numbers, mut asked) = (numbers.iter(), 0);
         slow.drain_with(|packet| {
-            self.process_one(now, lane, port, packet, out);
+            let number = numbers.next().copied().unwrap_or(u8::MAX);
+            let hash = out.flight.oldest().and_then(|stage| stage.v4.hash_of(number, &mut asked));
+            self.open_or_process(lane, &mut arriving, packet, hash, out);
         });
     }
 

@@ -44,6 +44,20 @@ pub(crate) struct Asked {
 
 impl Asked {
     const NONE: Self = Self { count: 0, packet: [0; BURST], hash: [0; BURST] };
+
+    /// The hash of a packet's key, if it was asked for. `from` is a place at or in front of that packet's, and moves
+    /// on to it: to be asked in the order of packets.
+    #[inline]
+    pub(crate) fn hash_of(&self, number: u8, from: &mut usize) -> Option<u64> {
+        while *from < self.count {
+            let at = *self.packet.get(*from)?;
+            if at >= number {
+                return if at == number { self.hash.get(*from).copied() } else { None };
+            }
+            *from = from.wrapping_add(1);
+        }
+        None
+    }
 }
 
 /// One burst under way.

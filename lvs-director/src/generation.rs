@@ -226,8 +226,19 @@ impl Generation {
         }
     }
 
-    /// Chooses a server for a new session, and counts that session on it. Of other workers' sessions it knows
-    /// what it saw last; each call looks at a few servers anew, so with up to [`LOOKS`] it knows all.
+    /// Looks at a few servers of a service anew: of other workers' sessions it knows what it saw last, so with up
+    /// to [`LOOKS`] servers it knows all.
+    pub(crate) fn look_around(&mut self, shared: &Shared, service: ServiceId) {
+        let balanced = self.services.get_mut(service.index()).and_then(Option::as_mut);
+        let Some(balanced) = balanced else { return };
+        for _ in 0..LOOKS.min(balanced.loads.len()) {
+            let at = balanced.look_at;
+            balanced.look_at = if at.wrapping_add(1) >= balanced.loads.len() { 0 } else { at + 1 };
+            refresh(balanced, at, &self.servers, &self.snapshot, shared);
+        }
+    }
+
+    /// Chooses a server for a new session, and counts that session on it.
     pub(crate) fn pick(
         &mut self,
         shared: &Shared,
@@ -235,11 +246,6 @@ impl Generation {
         flow: &WireTuple,
     ) -> Option<ServerId> {
         let balanced = self.services.get_mut(service.index())?.as_mut()?;
-        for _ in 0..LOOKS.min(balanced.loads.len()) {
-            let at = balanced.look_at;
-            balanced.look_at = if at.wrapping_add(1) >= balanced.loads.len() { 0 } else { at + 1 };
-            refresh(balanced, at, &self.servers, &self.snapshot, shared);
-        }
         // Whom a threshold refuses is seen to be overloaded now, and not offered again.
         for _ in 0..balanced.loads.len() {
             let index = balanced.scheduler.pick(flow, &balanced.loads)?;
@@ -319,6 +325,18 @@ impl Generation {
         let before = from.map_or(Some(false), |state| Some(state.is_active()));
         let after = to.map(TcpState::is_active);
         shared.servers.moved(server, before, after, &limits.unwrap_or_default());
+        self.refresh_server(shared, server);
+    }
+
+    /// Counts a session that opens with a SYN of `bytes`, and that SYN.
+    #[inline]
+    pub(crate) fn opened(&mut self, shared: &Shared, server: ServerId, bytes: u16) {
+        let Some(standing) = self.servers.get_mut(server.index()) else { return };
+        let ServerCount { inactive, carried, .. } = &mut standing.count;
+        *inactive = inactive.saturating_add(1);
+        carried.sessions = carried.sessions.wrapping_add(1);
+        carried.inbound.add(bytes.into());
+        shared.half_open.moved(standing.service, true);
         self.refresh_server(shared, server);
     }
 

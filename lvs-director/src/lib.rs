@@ -65,6 +65,7 @@ mod drain;
 mod emit;
 mod fast;
 mod flight;
+mod fresh;
 mod generation;
 mod half_dead;
 mod icmp;

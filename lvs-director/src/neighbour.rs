@@ -237,18 +237,29 @@ impl Neighbours {
         if self.is_at(last.index(), hop) { Some(last) } else { self.intern(hop) }
     }
 
+    /// A number, if it is still that of this next hop.
+    #[inline]
+    pub(crate) fn near(&self, hop: &NextHop, last: HopId) -> Option<HopId> {
+        self.is_at(last.index(), hop).then_some(last)
+    }
+
     /// The number of a next hop that is known already.
     pub(crate) fn find(&self, hop: &NextHop) -> Option<HopId> {
         let at = self.walk(hop).find(|at| self.is_at(*at, hop))?;
         u16::try_from(at).ok().map(HopId)
     }
 
-    /// [`intern`](Self::intern) for the way to a client.
+    /// [`intern`](Self::intern) for the way to a client; a next hop that is about to be used keeps its number.
     #[inline]
-    pub(crate) fn intern_back(&mut self, hop: &NextHop) -> Option<HopId> {
-        let id = self.intern_near(hop, self.recent)?;
-        self.recent = id;
-        Some(id)
+    pub(crate) fn intern_beside(&mut self, kept: HopId, hop: &NextHop) -> Option<HopId> {
+        if self.is_at(self.recent.index(), hop) {
+            return Some(self.recent);
+        }
+        self.hold(kept);
+        let id = self.intern(hop);
+        self.release(kept);
+        self.recent = id?;
+        id
     }
 
     /// The number of a next hop; a new one takes a place that no session uses. `None` when there is none.

@@ -28,14 +28,14 @@ use lvs_nat::{AnyRewrite, Rewrite, SeqDeltas};
 
 /// What a service says about a new session, copied out so that the director stays free to change.
 #[derive(Clone, Copy)]
-struct Wanted {
-    service: ServiceId,
-    forwarding: Forwarding,
-    one_way: Option<OneWay>,
-    pool: Option<PoolId>,
-    toa: Option<ToaOptions>,
-    strip_timestamps: bool,
-    class: TimeoutClass,
+pub(crate) struct Wanted {
+    pub(crate) service: ServiceId,
+    pub(crate) forwarding: Forwarding,
+    pub(crate) one_way: Option<OneWay>,
+    pub(crate) pool: Option<PoolId>,
+    pub(crate) toa: Option<ToaOptions>,
+    pub(crate) strip_timestamps: bool,
+    pub(crate) class: TimeoutClass,
 }
 
 /// A server, and the ways to it and back.
@@ -102,7 +102,7 @@ impl<P: PortPlan> Director<'_, P> {
         &mut self,
         now: Time,
         lane: &mut L,
-        mut packet: Packet<L::Buf>,
+        packet: Packet<L::Buf>,
         tuple: &WireTuple,
         (service, before): (ServiceId, Before),
         out: &mut Outputs<L::Buf>,
@@ -120,18 +120,52 @@ impl<P: PortPlan> Director<'_, P> {
             self.events.push(Event::NoServer { service });
             DropReason::NoServer
         })?;
-        let first = self.prepare(now, lane, &mut packet, tuple, (&wanted, before), &assigned, out);
-        let Prepared { session, leaving } = first.inspect_err(|_| self.unassign(&assigned))?;
-        (report.session, report.server) = (Some(session), Some(assigned.server));
+        let (session, verdict) = self.open_on(now, lane, packet, (&wanted, before), &assigned, out);
+        if session.is_some() {
+            (report.session, report.server) = (session, Some(assigned.server));
+        }
+        Ok(verdict)
+    }
+
+    /// Opens the session on the server that was chosen and counted for it; if it cannot be, that is taken back.
+    pub(crate) fn open_on<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        mut packet: Packet<L::Buf>,
+        what: (&Wanted, Before),
+        assigned: &Assigned,
+        out: &mut Outputs<L::Buf>,
+    ) -> (Option<SessionId>, Verdict) {
+        match self.prepare(now, lane, &mut packet, what, assigned, out) {
+            Ok(Prepared { session, leaving }) => {
+                let left = self.leave(now, lane, packet, &leaving, out);
+                (Some(session), left.unwrap_or_else(Verdict::Drop))
+            }
+            Err(reason) => {
+                self.unassign(assigned);
+                (None, Verdict::Drop(reason))
+            }
+        }
+    }
+
+    fn leave<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        mut packet: Packet<L::Buf>,
+        leaving: &Leaving,
+        out: &mut Outputs<L::Buf>,
+    ) -> Result<Verdict, DropReason> {
         match leaving {
             Leaving::Translated(rewrite, hop) => {
                 let csum = packet.buf.l4_csum();
                 rewrite.apply(packet.buf.data_mut(), &packet.headers, csum).map_err(reason_of)?;
-                Ok(self.emit(now, lane, packet, hop, out))
+                Ok(self.emit(now, lane, packet, *hop, out))
             }
             Leaving::OneWay(way) => {
                 take_hop(&mut packet)?;
-                self.send_way(now, lane, packet, &way, out)
+                self.send_way(now, lane, packet, way, out)
             }
         }
     }
@@ -143,14 +177,14 @@ impl<P: PortPlan> Director<'_, P> {
         now: Time,
         lane: &mut L,
         packet: &mut Packet<L::Buf>,
-        tuple: &WireTuple,
         (wanted, before): (&Wanted, Before),
         assigned: &Assigned,
         out: &mut Outputs<L::Buf>,
     ) -> Result<Prepared, DropReason> {
         let flags = check_flags(&packet.headers.transport)?;
-        let chosen = self.choose(tuple, assigned)?;
-        let quad = quad_of(tuple, &chosen);
+        let tuple = packet.headers.tuple.ok_or(DropReason::NoSession)?;
+        let chosen = self.choose(&tuple, assigned)?;
+        let quad = quad_of(&tuple, &chosen);
         let syn_toa = wanted.toa.filter(|toa| toa.placement.syn && flags.is_some());
         let option_growth = growth(&quad);
         let growth = if syn_toa.is_some() { option_growth } else { 0 };
@@ -224,7 +258,7 @@ impl<P: PortPlan> Director<'_, P> {
         seen.mss
     }
 
-    fn wanted(&self, service: ServiceId) -> Option<Wanted> {
+    pub(crate) fn wanted(&self, service: ServiceId) -> Option<Wanted> {
         let service = self.snapshot().service(service)?;
         let full = service.forwarding == Forwarding::FullNat;
         Some(Wanted {
@@ -250,9 +284,7 @@ impl<P: PortPlan> Director<'_, P> {
         let back = snapshot.route(tuple.src()).ok_or(DropReason::NoRoute)?;
         let hop_in = self.neighbours.intern_near(&there, last).ok_or(DropReason::NoRoute)?;
         self.generation.note_hop(server, hop_in);
-        self.neighbours.hold(hop_in);
-        let hop_out = self.neighbours.intern_back(&back);
-        self.neighbours.release(hop_in);
+        let hop_out = self.neighbours.intern_beside(hop_in, &back);
         Ok(Chosen { server, template, addr, hop_in, hop_out: hop_out.ok_or(DropReason::NoRoute)? })
     }
 
@@ -329,7 +361,7 @@ impl<P: PortPlan> Director<'_, P> {
         Ok((opened, rewrite))
     }
 
-    fn refused(&mut self, error: OpenError, wanted: &Wanted) -> DropReason {
+    pub(crate) fn refused(&mut self, error: OpenError, wanted: &Wanted) -> DropReason {
         match error {
             OpenError::NoPort => {
                 let pool = wanted.pool.unwrap_or_default();

@@ -19,18 +19,25 @@ const TICK_SHIFT: u32 = 6;
 #[must_use]
 #[doc(alias = "secure_tcp_sequence_number")]
 pub fn isn(key: &[u64; 2], local: &LocalAddress, real: &RealAddr, now_ns: u64) -> u32 {
-    let hash = SipHash13::new(key);
-    let ports = u64::from(local.port()) << 16 | u64::from(real.port());
-    let hashed = match (local.ip(), real.ip()) {
+    let (l, r) = match (local.ip(), real.ip()) {
         (IpAddr::V4(l), IpAddr::V4(r)) => {
-            hash.words(&[u64::from(l.to_bits()) << 32 | u64::from(r.to_bits()), ports])
+            let [l, r] = [(l.to_bits(), local.port()), (r.to_bits(), real.port())];
+            return isn_v4(key, l, r, now_ns);
         }
-        (l, r) => {
-            let (l, r) = (wide(l), wide(r));
-            hash.words(&[(l >> 64) as u64, l as u64, (r >> 64) as u64, r as u64, ports])
-        }
+        (l, r) => (wide(l), wide(r)),
     };
-    (hashed as u32).wrapping_add((now_ns >> TICK_SHIFT) as u32)
+    let ports = u64::from(local.port()) << 16 | u64::from(real.port());
+    let words = [(l >> 64) as u64, l as u64, (r >> 64) as u64, r as u64, ports];
+    (SipHash13::new(key).words(&words) as u32).wrapping_add((now_ns >> TICK_SHIFT) as u32)
+}
+
+/// The same over IPv4; addresses and ports in host byte order.
+#[must_use]
+#[inline]
+pub fn isn_v4(key: &[u64; 2], local: (u32, u16), real: (u32, u16), now_ns: u64) -> u32 {
+    let ports = u64::from(local.1) << 16 | u64::from(real.1);
+    let words = [u64::from(local.0) << 32 | u64::from(real.0), ports];
+    (SipHash13::new(key).words(&words) as u32).wrapping_add((now_ns >> TICK_SHIFT) as u32)
 }
 
 fn wide(ip: IpAddr) -> u128 {
@@ -51,6 +58,12 @@ pub fn isn_past(
     now_ns: u64,
     floor: u32,
 ) -> u32 {
-    let isn = isn(key, local, real, now_ns);
+    past(isn(key, local, real, now_ns), floor)
+}
+
+/// What [`isn_past`] makes of a number: it, or one behind `floor`.
+#[must_use]
+#[inline]
+pub const fn past(isn: u32, floor: u32) -> u32 {
     if after(isn, floor) { isn } else { floor.wrapping_add(0x1_0000).wrapping_add(isn & 0xffff) }
 }

@@ -89,6 +89,8 @@ pub struct Survey {
     pub timestamps: bool,
     /// [`strip`](crate::toa::strip) may find something.
     pub suspect: bool,
+    /// The list cannot be read to its end.
+    pub malformed: bool,
 }
 
 /// Looks over the options of a SYN once, so that edits that have nothing to do need not look for it. `kinds`
@@ -98,9 +100,19 @@ pub struct Survey {
 pub fn survey(frame: &[u8], headers: &Headers, kinds: KindSet) -> Option<Survey> {
     let Transport::Tcp { .. } = headers.transport else { return None };
     let options = usize::from(headers.l4).checked_add(TCP_FIXED)?;
-    let options = frame.get(options..usize::from(headers.payload))?;
+    Some(survey_options(frame.get(options..usize::from(headers.payload))?, kinds))
+}
+
+/// The same of the bytes of options alone.
+#[must_use]
+#[inline]
+pub fn survey_options(options: &[u8], kinds: KindSet) -> Survey {
     let (mut seen, mut announced) = (Survey::default(), None);
-    for option in walk::Options::new(options).map_while(Result::ok) {
+    for option in walk::Options::new(options) {
+        let Ok(option) = option else {
+            seen.malformed = true;
+            break;
+        };
         match *option {
             [walk::MSS, 4, a, b] => {
                 announced.get_or_insert(u16::from_be_bytes([a, b]));
@@ -113,7 +125,7 @@ pub fn survey(frame: &[u8], headers: &Headers, kinds: KindSet) -> Option<Survey>
         }
     }
     seen.mss = announced.unwrap_or(0);
-    Some(seen)
+    seen
 }
 
 /// Lowers the maximum segment size that a SYN or SYN-ACK announces to `most`; a smaller one stays.

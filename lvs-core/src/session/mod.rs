@@ -26,6 +26,7 @@ mod ending;
 mod expiry;
 mod fast;
 mod free;
+mod fresh;
 #[cfg(feature = "alloc")]
 mod heap;
 mod layout;
@@ -37,6 +38,7 @@ mod types;
 
 pub use directory::Hint;
 pub use fast::Plain;
+pub use fresh::{OpenV4, OpenedV4, ReservedV4};
 #[cfg(feature = "alloc")]
 pub use heap::HeapMemory;
 pub use layout::Quad;

@@ -48,21 +48,9 @@ impl<L: Line> Table<'_, L> {
             return self.free.pop(Group::General).ok_or(OpenError::Full);
         };
         let server = crate::addr::RealAddr::new(quad.server.0, quad.server.1);
-        let order = addresses.iter().skip(first).chain(addresses.iter().take(first));
-        for address in order {
-            let group = Group::Local(address.id.0);
-            // A plan may have no port for this server in a slot; the next slots are tried in turn.
-            for _ in 0..8 {
-                let Some(slot) = self.free.pop(group) else { break };
-                let within = slot.wrapping_sub(self.free.base(group));
-                if let Some(port) = plan.port_for(within, address.ip, &server) {
-                    quad.local = (address.ip, port);
-                    return Ok(slot);
-                }
-                self.free.push(slot);
-            }
-        }
-        Err(OpenError::NoPort)
+        let (slot, ip, port) = self.reserve_local((addresses, first), plan, &server)?;
+        quad.local = (ip, port);
+        Ok(slot)
     }
 
     /// The last session of the slot: its record is still there.

@@ -1,6 +1,8 @@
 //! From a specification to a snapshot: checks, and numbers that stay over generations.
 
-use super::{LocalPool, PoolSpec, Role, ServiceSpec, Snapshot, SnapshotError, SnapshotSpec};
+use super::{
+    LocalPool, PoolSpec, Role, RouteV4, ServiceSpec, Snapshot, SnapshotError, SnapshotSpec,
+};
 use crate::addr::{Family, Prefix, RealAddr};
 use crate::id::{LocalId, PoolId, ServerId, ServiceId, TimeoutClass};
 use crate::io::PortId;
@@ -59,6 +61,10 @@ impl SnapshotSpec {
             locals_v6: locals_v6.into(),
             pools,
             interfaces: self.interfaces.into(),
+            routes_v4: routes
+                .iter()
+                .filter_map(|(prefix, via, port)| RouteV4::of(prefix, *via, *port))
+                .collect(),
             routes,
             neighbours: self.neighbours.into(),
             timeouts: timeouts.into(),

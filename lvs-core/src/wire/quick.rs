@@ -1,8 +1,9 @@
 //! The shortest sound look at the packets that nearly all traffic consists of: untagged Ethernet, IPv4
 //! without options or IPv6 without extension headers, a whole TCP segment.
 //!
-//! [`QuickTcp`] answers only where [`Headers::parse`](super::Headers::parse) would accept the frame, and says
-//! the same; everything else gets `None` and takes the long way.
+//! [`QuickTcp`] answers only where [`Headers::parse`](super::Headers::parse) would accept the frame, but for
+//! options that are not [plain](QuickTcp::plain_options) and may be malformed, and says the same; everything
+//! else gets `None` and takes the long way.
 
 use crate::addr::{Family, MacAddr};
 use crate::checksum::Sum;

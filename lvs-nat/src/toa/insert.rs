@@ -133,18 +133,39 @@ fn insert_plain<B: PacketBuf>(
     option: [u8; TOA_V4_LEN],
     limits: &Limits,
 ) -> Option<Headers> {
-    const GROWN: u16 = TOA_V4_LEN as u16;
-    let old_len = u16::try_from(headers.end).ok()?.checked_sub(14)?;
-    let new_len = old_len.checked_add(GROWN)?;
-    let new_header = headers.payload.checked_sub(headers.l4)?.checked_add(GROWN)?;
+    let ip_len = u16::try_from(headers.end).ok()?.checked_sub(14)?;
+    let tcp_len = u8::try_from(headers.payload.checked_sub(headers.l4)?).ok()?;
     let fits = (headers.l3, headers.l4) == (14, PLAIN_L4 as u16)
         && headers.family == Family::V4
-        && (TCP_FIXED as u16 + GROWN..=60).contains(&new_header)
-        && new_len <= limits.mtu
         && u32::from(headers.payload) <= headers.end
         && buf.l4_csum() != L4Csum::Partial
         && buf.gso().is_none();
-    if !fits || buf.data().len() < usize::from(headers.payload) {
+    if !fits {
+        return None;
+    }
+    insert_v4(buf, (ip_len, tcp_len), option, limits.mtu)?;
+    let payload = headers.payload.checked_add(GROWN)?;
+    Some(Headers { payload, end: headers.end.saturating_add(GROWN.into()), ..*headers })
+}
+
+const GROWN: u16 = TOA_V4_LEN as u16;
+
+/// Inserts the option into a TCP segment over IPv4 without tags and IP options, which is not a train and whose
+/// checksum is not partial: [`insert`] where a [`QuickTcp`](lvs_core::wire::QuickTcp) has been read.
+/// `lengths` are those of the IP packet and of the TCP header. `None`, with nothing changed, when there is no
+/// room for it.
+pub fn insert_v4<B: PacketBuf>(
+    buf: &mut B,
+    lengths: (u16, u8),
+    option: [u8; TOA_V4_LEN],
+    mtu: u16,
+) -> Option<()> {
+    let old_len = lengths.0;
+    let new_len = old_len.checked_add(GROWN).filter(|len| *len <= mtu)?;
+    let new_header = u16::from(lengths.1).wrapping_add(GROWN);
+    let payload = PLAIN_L4.wrapping_add(lengths.1.into());
+    let room = (TCP_FIXED as u16 + GROWN..=60).contains(&new_header);
+    if !room || buf.data().len() < payload {
         return None;
     }
     let data = buf.push_front(TOA_V4_LEN).ok()?;
@@ -169,8 +190,7 @@ fn insert_plain<B: PacketBuf>(
         .u32(0, u32::from_be_bytes([a, b, c, d]))
         .u32(0, u32::from_be_bytes([e, f, g, h]));
     tcp.checksum.set(change.apply(tcp.checksum.get()));
-    let payload = headers.payload.checked_add(GROWN)?;
-    Some(Headers { payload, end: headers.end.saturating_add(GROWN.into()), ..*headers })
+    Some(())
 }
 
 /// Where things are in the packet; all sums of 16-bit offsets, so nothing overflows.

@@ -22,7 +22,7 @@ mod strip;
 
 pub use compact::Compaction;
 pub use format::{Format, Told, read};
-pub use insert::{Inserted, Limits, Outcome, ToaError, insert};
+pub use insert::{Inserted, Limits, Outcome, ToaError, insert, insert_v4};
 pub use strip::{KindSet, Stripped, strip};
 
 use crate::walk;

@@ -4,7 +4,9 @@
 //! The scripts are biased to what could go wrong: many packets of few sessions, ordinary segments mixed
 //! with every kind that takes the long way.
 
+#[path = "../support/mod.rs"]
 mod support;
+mod syn;
 
 use core::net::{Ipv6Addr, SocketAddr};
 use lvs_core::addr::MacAddr;
@@ -123,7 +125,7 @@ struct Rig<'m> {
     lane: MemLane,
     out: Outputs<MemBuf>,
     now: u64,
-    forwarding: Forwarding,
+    spec: SnapshotSpec,
     /// Arrived, but not yet carried out.
     pending: VecDeque<(PortId, MemBuf)>,
 }
@@ -136,8 +138,13 @@ impl<'m> Rig<'m> {
         (offloads, patient): (bool, bool),
         memory: &'m mut HeapMemory,
     ) -> Self {
+        let spec = spec(forwarding);
+        Self::of(support::director(spec.clone(), memory), spec, (offloads, patient))
+    }
+
+    fn of(director: Director<'m>, spec: SnapshotSpec, (offloads, patient): (bool, bool)) -> Self {
         Self {
-            director: support::director(spec(forwarding), memory),
+            director,
             lane: MemLane::new([1, 2].map(|last| {
                 let plain = MemPort::plain(MacAddr([2, 0, 0, 0, 0, last]));
                 let mut port = if offloads { MemPort::default() } else { plain };
@@ -147,7 +154,7 @@ impl<'m> Rig<'m> {
             })),
             out: Outputs::new(2),
             now: 1_000_000_000,
-            forwarding,
+            spec,
             pending: VecDeque::new(),
         }
     }
@@ -155,7 +162,7 @@ impl<'m> Rig<'m> {
     /// A configuration that says the same.
     fn reload(&mut self) {
         let old = self.director.generation().snapshot().clone();
-        let new = spec(self.forwarding).build(Some(&old)).unwrap();
+        let new = self.spec.clone().build(Some(&old)).unwrap();
         self.director.install(Generation::new(Arc::new(new), support::ARGS));
     }
 
