@@ -8,6 +8,7 @@
 //! | [`process`] | children that join namespaces and die with their parent; race-free signals by pidfd |
 //! | [`channel`] | messages with file descriptors between two processes |
 //! | [`privilege`] | look at capabilities, drop all of them |
+//! | [`raw`] | raw IPv4 sockets |
 //! | [`signal`] | SIGTERM and friends as a file descriptor |
 //! | [`tcp`] | the SYN that opened a connection, and the client address (TOA) in it |
 //!
@@ -37,6 +38,7 @@ pub mod memory;
 pub mod namespace;
 pub mod privilege;
 pub mod process;
+pub mod raw;
 pub mod signal;
 mod sys;
 pub mod tcp;

@@ -67,7 +67,7 @@ fn peers(scenario: Scenario, seen: &[Value]) -> Check {
         scenario.peer_is_right(peer, client)
     };
     let wrong: Vec<_> = seen.iter().filter(|r| !right(r)).collect();
-    let who = if scenario == Scenario::Fullnat { "a Local Address" } else { "the client itself" };
+    let who = if scenario.is_fullnat() { "a Local Address" } else { "the client itself" };
     let what = if wrong.is_empty() {
         format!("the servers see {who} as their peer")
     } else {
@@ -107,6 +107,34 @@ fn balance(seen: &[Value]) -> Check {
     Check::new("balance", pass, format!("connections by server: {}", parts.join(", ")))
 }
 
+/// All datagrams of a socket meet the same server.
+pub(crate) fn one_server(seen: &[Value]) -> Check {
+    let mut servers: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (connection, server) in
+        seen.iter().filter_map(|r| Some((r["connection"].as_str()?, r["server"].as_str()?)))
+    {
+        servers.entry(connection).or_default().insert(server);
+    }
+    let torn = servers.values().filter(|servers| servers.len() > 1).count();
+    let what = format!("{} of {} sockets met more than one server", torn, servers.len());
+    Check::new("one-server", torn == 0 && !servers.is_empty(), what)
+}
+
+/// The director has seen what clients sent to each server, and no answer.
+pub(crate) fn past(status: &Value) -> Check {
+    let sum = |side: usize| -> Vec<u64> {
+        let servers = status["servers"].as_array().into_iter().flatten();
+        servers.map(|server| server["packets"][side].as_u64().unwrap_or(u64::MAX)).collect()
+    };
+    let (requests, answers) = (sum(0), sum(1));
+    let pass = !requests.is_empty()
+        && requests.iter().all(|count| (1..u64::MAX).contains(count))
+        && answers.iter().all(|count| *count == 0);
+    let what =
+        format!("packets to the servers {requests:?}, answers through the director {answers:?}");
+    Check::new("past", pass, what)
+}
+
 /// One long transfer, with its speed in MB/s (10^6 bytes).
 pub(crate) fn transfer(id: &'static str, seen: &Value, bytes: u64) -> Check {
     let right = seen["right"] == true && seen["status"] == "200" && seen["bytes"] == bytes;
@@ -133,8 +161,17 @@ pub(crate) fn kernel_counters(snmp: &str) -> BTreeMap<String, i64> {
     counters
 }
 
+/// Counters of `/proc/net/snmp6`, named as there.
+pub(crate) fn kernel_counters_v6(snmp6: &str) -> BTreeMap<String, i64> {
+    let pair = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
+    };
+    snmp6.lines().filter_map(pair).collect()
+}
+
 /// The director's kernel must neither answer nor forward: between the two readings it has sent no
-/// IPv4 packet of its own.
+/// IPv4 packet of its own, and of IPv6 no more than what makes an interface known.
 pub(crate) fn silence(before: &BTreeMap<String, i64>, after: &BTreeMap<String, i64>) -> Check {
     let names = ["Ip.OutRequests", "Ip.ForwDatagrams", "Tcp.OutRsts", "Icmp.OutMsgs"];
     let mut noise = Vec::new();
@@ -142,6 +179,11 @@ pub(crate) fn silence(before: &BTreeMap<String, i64>, after: &BTreeMap<String, i
         match (before.get(name), after.get(name)) {
             (Some(a), Some(b)) if a == b => {}
             (a, b) => noise.push(format!("{name} {a:?} -> {b:?}")),
+        }
+    }
+    for name in ["Ip6OutForwDatagrams", "Icmp6OutDestUnreachs", "Icmp6OutPktTooBigs"] {
+        if before.get(name) != after.get(name) {
+            noise.push(name.to_owned());
         }
     }
     let what = if noise.is_empty() {
@@ -161,6 +203,11 @@ pub(crate) fn checksums(hosts: &[(&str, BTreeMap<String, i64>)]) -> Check {
             match counters.get(name) {
                 Some(0) => {}
                 other => bad.push(format!("{host} {name} {other:?}")),
+            }
+        }
+        for name in ["Udp.InCsumErrors", "Ip6InHdrErrors", "Udp6InCsumErrors"] {
+            if counters.get(name).is_some_and(|count| *count != 0) {
+                bad.push(format!("{host} {name}"));
             }
         }
     }
@@ -202,14 +249,12 @@ mod tests {
     }
 
     fn good(scenario: Scenario) -> Vec<Value> {
-        let (peer, toa) = match scenario {
-            Scenario::Fullnat
-            | Scenario::Reuse
-            | Scenario::ReuseQuick
-            | Scenario::Drain
-            | Scenario::Persist => ("10.1.0.100:1025", Some("10.0.0.2:40000")),
-            Scenario::Nat | Scenario::Forward => ("10.0.0.2:40000", None),
+        let peer = match (scenario, scenario.is_fullnat()) {
+            (Scenario::FullnatV6, _) => "[fd01::100]:1025",
+            (_, true) => "10.1.0.100:1025",
+            (_, false) => "10.0.0.2:40000",
         };
+        let toa = scenario.has_toa().then_some("10.0.0.2:40000");
         (0..20).map(|i| request(i, SERVERS[i % 2].name, peer, toa)).collect()
     }
 
@@ -262,6 +307,29 @@ mod tests {
         // Many requests over one connection are one decision of the scheduler.
         let kept = (0..100).map(|_| request(0, "server1", "", None)).collect::<Vec<_>>();
         assert!(balance(&[kept, share(10)].concat()).pass);
+    }
+
+    #[test]
+    fn a_socket_that_met_two_servers_fails() {
+        let seen = good(Scenario::Udp);
+        assert!(one_server(&seen).pass && !one_server(&[]).pass);
+        let again = request(3, SERVERS[0].name, "", None);
+        assert!(!one_server(&[seen, vec![again]].concat()).pass);
+    }
+
+    #[test]
+    fn an_answer_through_the_director_or_an_idle_server_fails() {
+        let servers = |packets: [[u64; 2]; 2]| json!({ "servers": packets.map(|packets| json!({ "packets": packets })) });
+        assert!(past(&servers([[7, 0], [9, 0]])).pass);
+        assert!(!past(&servers([[7, 0], [9, 1]])).pass && !past(&servers([[7, 0], [0, 0]])).pass);
+        assert!(!past(&json!({ "servers": [{}] })).pass && !past(&Value::Null).pass);
+    }
+
+    #[test]
+    fn counters_of_ipv6_are_read_by_name() {
+        let counters = kernel_counters_v6("Ip6InReceives   \t7\nIcmp6OutDestUnreachs\t 0\n\n");
+        assert_eq!(counters["Ip6InReceives"], 7);
+        assert_eq!(counters.len(), 2);
     }
 
     #[test]

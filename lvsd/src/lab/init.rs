@@ -102,7 +102,8 @@ fn set_up(args: &InitArgs, dir: &LabDir) -> Result<Lab, Problem> {
     dir.set_owner(outer_pid).map_err(failed)?;
     let mut lab = Lab { signals, hosts, director: None, director_exit: None };
     lab.build_network(args.scenario, outer_pid)?;
-    lab.start_servers(dir)?;
+    lab.start_tunnels(args.scenario, dir)?;
+    lab.start_servers(args.scenario, dir)?;
     lab.start_director(args, dir)?;
     let state = State {
         scenario: args.scenario,
@@ -194,25 +195,46 @@ impl Lab {
         Ok(())
     }
 
-    fn start_servers(&self, dir: &LabDir) -> Result<(), Problem> {
-        for server in &SERVERS {
-            let start = || -> io::Result<String> {
-                let log = File::create(dir.file(&format!("{}.log", server.name)))?;
-                let mut command = self.command(server.name, world::own_program()?)?;
-                command.args(["lab", "server", "--name", server.name, "--listen"]);
-                command.arg(server.address.to_string()).stdout(Stdio::piped()).stderr(log);
-                let mut line = String::new();
-                if let Some(stdout) = command.spawn()?.stdout.take() {
-                    BufReader::new(stdout).read_line(&mut line)?;
-                }
-                Ok(line)
-            };
-            match start().map_err(|e| Problem::failed(server.name, e))?.as_str() {
-                "ready\n" => {}
-                _ => return Err(Problem::failed(server.name, log_tail(dir, server.name))),
-            }
+    /// The servers' ends of tunnels.
+    fn start_tunnels(&self, scenario: Scenario, dir: &LabDir) -> Result<(), Problem> {
+        for (server, outer) in SERVERS.iter().zip(scenario.tunnels().into_iter().flatten()) {
+            self.start_daemon(dir, server.name, "tunnel", &["decap", "--outer", outer.name()])?;
         }
         Ok(())
+    }
+
+    fn start_servers(&self, scenario: Scenario, dir: &LabDir) -> Result<(), Problem> {
+        let kind = if scenario == Scenario::Udp { "echo" } else { "server" };
+        for (server, address) in SERVERS.iter().zip(scenario.listens()) {
+            let listen = address.to_string();
+            let words = [kind, "--name", server.name, "--listen", &listen];
+            self.start_daemon(dir, server.name, server.name, &words)?;
+        }
+        Ok(())
+    }
+
+    /// Starts `lvsd lab WORDS` in a host and waits until it says that it is ready.
+    fn start_daemon(
+        &self,
+        dir: &LabDir,
+        host: &str,
+        log: &str,
+        words: &[&str],
+    ) -> Result<(), Problem> {
+        let start = || -> io::Result<String> {
+            let log = File::create(dir.file(&format!("{log}.log")))?;
+            let mut command = self.command(host, world::own_program()?)?;
+            command.arg("lab").args(words).stdout(Stdio::piped()).stderr(log);
+            let mut line = String::new();
+            if let Some(stdout) = command.spawn()?.stdout.take() {
+                BufReader::new(stdout).read_line(&mut line)?;
+            }
+            Ok(line)
+        };
+        match start().map_err(|e| Problem::failed(host, e))?.as_str() {
+            "ready\n" => Ok(()),
+            _ => Err(Problem::failed(host, log_tail(dir, log))),
+        }
     }
 
     fn start_director(&mut self, args: &InitArgs, dir: &LabDir) -> Result<(), Problem> {

@@ -14,9 +14,12 @@
 
 mod change;
 mod checks;
+mod datagrams;
+mod decap;
 mod drain;
 mod http;
 mod init;
+mod net;
 mod persist;
 mod plan;
 mod report;
@@ -72,6 +75,12 @@ enum Command {
     /// The HTTP client of a lab
     #[command(hide = true)]
     Client(http::client::ClientArgs),
+    /// The server of a lab that sends datagrams back
+    #[command(hide = true)]
+    Echo(datagrams::EchoArgs),
+    /// The end of a tunnel
+    #[command(hide = true)]
+    Decap(decap::DecapArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -146,6 +155,8 @@ pub fn main(args: &Args) -> Exit {
         Command::Init(args) => init::main(args),
         Command::Server(args) => http::server::main(args),
         Command::Client(args) => http::client::main(args),
+        Command::Echo(args) => datagrams::main(args),
+        Command::Decap(args) => decap::main(args),
     };
     done.unwrap_or_else(|problem| {
         eprintln!("lvsd: {problem}");

@@ -1,10 +1,9 @@
 //! The commands that build a scenario's network, as anybody could type them.
 
+use super::net::CLIENT_PAST;
 use super::reuse;
-use super::scenario::{
-    CLIENT, CLIENT_IP, DIRECTOR, DIRECTOR_CLIENTS, DIRECTOR_SERVERS, HOSTS, SERVERS, SWITCH,
-    Scenario,
-};
+use super::scenario::{CLIENT, DIRECTOR, HOSTS, SERVERS, SWITCH, Scenario};
+use core::net::IpAddr;
 use std::collections::BTreeMap;
 
 /// One command, and the host in whose namespace it runs.
@@ -28,6 +27,12 @@ impl Step {
         Self { host, argv: vec!["sh".to_owned(), "-c".to_owned(), script] }
     }
 
+    /// An address that is of use at once: nobody else in a lab has it, so nobody is asked.
+    fn address(host: &'static str, address: IpAddr, prefix: u8, interface: &str) -> Self {
+        let at_once = if address.is_ipv6() { " nodad" } else { "" };
+        Self::ip(host, &format!("addr add {address}/{prefix} dev {interface}{at_once}"))
+    }
+
     /// As a line for a shell.
     pub(crate) fn shell(&self) -> String {
         let quote = |word: &String| {
@@ -48,25 +53,29 @@ fn path<'a>(netns: &'a Paths, host: &str) -> &'a str {
 pub(crate) fn steps(scenario: Scenario, netns: &Paths) -> Vec<Step> {
     let mut steps = Vec::new();
     for host in HOSTS {
-        steps.push(Step::sysctl(host, "net/ipv6/conf/all/disable_ipv6", 1));
-        steps.push(Step::sysctl(host, "net/ipv6/conf/default/disable_ipv6", 1));
+        let off = u8::from(scenario.net().client.is_ipv4());
+        steps.push(Step::sysctl(host, "net/ipv6/conf/all/disable_ipv6", off));
+        steps.push(Step::sysctl(host, "net/ipv6/conf/default/disable_ipv6", off));
         steps.push(Step::ip(host, "link set lo up"));
     }
-    switch(&mut steps, netns);
+    switch(&mut steps, scenario, netns);
     client(&mut steps, scenario, netns);
     director(&mut steps, scenario);
     servers(&mut steps, scenario);
     steps
 }
 
-fn switch(steps: &mut Vec<Step>, netns: &Paths) {
+fn switch(steps: &mut Vec<Step>, scenario: Scenario, netns: &Paths) {
     for file in ["iptables", "ip6tables", "arptables"] {
         steps.push(Step::sysctl(SWITCH, &format!("net/bridge/bridge-nf-call-{file}"), 0));
     }
     steps.push(Step::ip(SWITCH, "link add br0 type bridge mcast_snooping 0"));
     steps.push(Step::ip(SWITCH, "link set br0 up"));
-    let cables =
-        core::iter::once((DIRECTOR, "servers")).chain(SERVERS.iter().map(|s| (s.name, "eth0")));
+    let mut cables = vec![(DIRECTOR, "servers")];
+    cables.extend(SERVERS.iter().map(|s| (s.name, "eth0")));
+    if scenario.answers_past() {
+        cables.push((CLIENT, "eth1"));
+    }
     for (host, interface) in cables {
         let peer = format!("peer name {interface} netns {}", path(netns, host));
         steps.push(Step::ip(SWITCH, &format!("link add {host} type veth {peer}")));
@@ -78,41 +87,64 @@ fn client(steps: &mut Vec<Step>, scenario: Scenario, netns: &Paths) {
     let peer = format!("peer name clients netns {}", path(netns, DIRECTOR));
     steps.push(Step::ip(CLIENT, &format!("link add eth0 type veth {peer}")));
     steps.push(Step::ip(CLIENT, "link set eth0 up"));
-    steps.push(Step::ip(CLIENT, &format!("addr add {CLIENT_IP}/24 dev eth0")));
+    let net = scenario.net();
+    steps.push(Step::address(CLIENT, net.client, net.prefix, "eth0"));
     if scenario.has_many_clients() {
         for address in reuse::CLIENTS {
-            steps.push(Step::ip(CLIENT, &format!("addr add {address}/24 dev eth0")));
+            steps.push(Step::address(CLIENT, address.into(), net.prefix, "eth0"));
         }
     }
     if !scenario.balances() {
-        let net = format!("route add 10.1.0.0/24 via {DIRECTOR_CLIENTS}");
-        steps.push(Step::ip(CLIENT, &net));
+        let route = format!("route add 10.1.0.0/24 via {}", net.director_clients);
+        steps.push(Step::ip(CLIENT, &route));
+    }
+    if scenario.answers_past() {
+        steps.push(Step::ip(CLIENT, "link set eth1 up"));
+        steps.push(Step::address(CLIENT, CLIENT_PAST.into(), net.prefix, "eth1"));
+        // Answers from the virtual address come in where the client would not send to it.
+        for interface in ["all", "eth0", "eth1"] {
+            steps.push(Step::sysctl(CLIENT, &format!("net/ipv4/conf/{interface}/rp_filter"), 0));
+        }
     }
 }
 
 fn director(steps: &mut Vec<Step>, scenario: Scenario) {
     // A new namespace copies the forwarding switch of the system, so it is set either way.
     let forward = u8::from(!scenario.balances());
+    let net = scenario.net();
     steps.push(Step::sysctl(DIRECTOR, "net/ipv4/ip_forward", forward));
-    for (interface, address) in [("clients", DIRECTOR_CLIENTS), ("servers", DIRECTOR_SERVERS)] {
+    for (interface, address) in
+        [("clients", net.director_clients), ("servers", net.director_servers)]
+    {
         steps.push(Step::ip(DIRECTOR, &format!("link set {interface} up")));
-        steps.push(Step::ip(DIRECTOR, &format!("addr add {address}/24 dev {interface}")));
+        steps.push(Step::address(DIRECTOR, address, net.prefix, interface));
     }
     // On an interface, or with no route at all but forwarding on, the kernel would answer packets
     // to these addresses itself (RST, ICMP). A blackhole route keeps it silent.
     for address in scenario.floating() {
-        steps.push(Step::ip(DIRECTOR, &format!("route add blackhole {address}/32")));
+        let route = format!("route add blackhole {address}/{}", net.host_prefix);
+        steps.push(Step::ip(DIRECTOR, &route));
     }
 }
 
 fn servers(steps: &mut Vec<Step>, scenario: Scenario) {
-    for server in &SERVERS {
+    let net = scenario.net();
+    for (server, address) in SERVERS.iter().zip(net.servers) {
         let host = server.name;
         steps.push(Step::ip(host, "link set eth0 up"));
-        steps.push(Step::ip(host, &format!("addr add {}/24 dev eth0", server.address.ip())));
-        // With FullNAT a server needs no way to the client: it has none.
-        if !scenario.is_fullnat() {
-            steps.push(Step::ip(host, &format!("route add default via {DIRECTOR_SERVERS}")));
+        steps.push(Step::address(host, address.ip(), net.prefix, "eth0"));
+        if scenario.answers_past() {
+            // The virtual address is the server's own, and nobody hears of it.
+            for (file, value) in [("arp_ignore", 1), ("arp_announce", 2)] {
+                steps.push(Step::sysctl(host, &format!("net/ipv4/conf/all/{file}"), value));
+            }
+            steps.push(Step::address(host, net.vip.ip(), net.host_prefix, "lo"));
+            let back = format!("route add 10.0.0.0/{} via {CLIENT_PAST}", net.prefix);
+            steps.push(Step::ip(host, &back));
+        } else if !scenario.is_fullnat() {
+            // With FullNAT a server needs no way to the client: it has none.
+            let back = format!("route add default via {}", net.director_servers);
+            steps.push(Step::ip(host, &back));
         }
     }
 }
@@ -128,11 +160,13 @@ mod tests {
 
     #[test]
     fn no_vip_and_no_local_address_stands_on_an_interface_of_the_director() {
-        for scenario in [Scenario::Fullnat, Scenario::Nat] {
+        for scenario in crate::lab::scenario::ALL {
             let lines = lines(scenario);
             for address in scenario.floating() {
-                assert!(lines.contains(&format!("director# ip route add blackhole {address}/32")));
-                assert!(!lines.iter().any(|l| l.contains(&format!("addr add {address}"))));
+                let route = format!("director# ip route add blackhole {address}/");
+                assert!(lines.iter().any(|l| l.starts_with(&route)));
+                let own = format!("director# ip addr add {address}/");
+                assert!(!lines.iter().any(|l| l.starts_with(&own)));
             }
         }
     }
@@ -155,6 +189,7 @@ mod tests {
         let routed =
             |s| lines(s).iter().filter(|l| l.starts_with("server") && l.contains("route")).count();
         assert_eq!(routed(Scenario::Fullnat), 0);
+        assert_eq!(routed(Scenario::FullnatV6), 0);
         assert_eq!(routed(Scenario::Nat), 2);
     }
 }

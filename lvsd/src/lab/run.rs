@@ -3,7 +3,7 @@
 use super::report::{Check, Report};
 use super::scenario::{self, CLIENT, DIRECTOR, SERVERS, Scenario, VIP};
 use super::world::{Order, Started, World};
-use super::{Problem, checks, drain, persist, reuse, spread, state, world};
+use super::{Problem, checks, datagrams, drain, persist, reuse, spread, state, world};
 use crate::Exit;
 use core::time::Duration;
 use lvs_os::signal::{Signal, Signals};
@@ -19,6 +19,8 @@ use std::time::{Instant, SystemTime};
 /// Connections at once, and requests of each of their threads.
 const THREADS: usize = 16;
 const REQUESTS: usize = 14;
+/// Sockets that send datagrams at once.
+const SOCKETS: usize = 32;
 /// The long transfers.
 const DOWNLOAD: u64 = 256 << 20;
 const UPLOAD: u64 = 64 << 20;
@@ -164,21 +166,34 @@ fn check_all(world: &World, real_director: bool, report: &mut Report) -> Result<
         _ => {}
     }
     let before = counters(world, DIRECTOR)?;
-    let seen =
-        client(world, &["--threads", &THREADS.to_string(), "--requests", &REQUESTS.to_string()])?;
+    let datagrams = scenario == Scenario::Udp;
+    let (expected, seen) = if datagrams {
+        (SOCKETS * datagrams::each(), client(world, &["--datagrams", &SOCKETS.to_string()])?)
+    } else {
+        let words = ["--threads", &THREADS.to_string(), "--requests", &REQUESTS.to_string()];
+        (THREADS * REQUESTS, client(world, &words)?)
+    };
     let requests = seen["requests"].as_array().cloned().unwrap_or_default();
-    report.extend(checks::requests(scenario, &requests, THREADS * REQUESTS, THREADS));
+    let at_once = if datagrams { SOCKETS } else { THREADS };
+    report.extend(checks::requests(scenario, &requests, expected, at_once));
     if requests.iter().all(|r| r["status"] != "200") {
         report.note("      nothing was answered: the other checks are left out");
         return Ok(());
     }
-    let seen = client(world, &["--download", &DOWNLOAD.to_string()])?;
-    report.add(checks::transfer("download", &seen["download"], DOWNLOAD));
-    let seen = client(world, &["--upload", &UPLOAD.to_string()])?;
-    report.add(checks::transfer("upload", &seen["upload"], UPLOAD));
+    if datagrams {
+        report.add(checks::one_server(&requests));
+    } else {
+        let seen = client(world, &["--download", &DOWNLOAD.to_string()])?;
+        report.add(checks::transfer("download", &seen["download"], DOWNLOAD));
+        let seen = client(world, &["--upload", &UPLOAD.to_string()])?;
+        report.add(checks::transfer("upload", &seen["upload"], UPLOAD));
+    }
     if scenario.balances() && real_director {
         report.add(await_expiry(world));
         report.extend(spread::check(&status(world)));
+        if scenario.answers_past() {
+            report.add(checks::past(&status(world)));
+        }
         report.add(checks::silence(&before, &counters(world, DIRECTOR)?));
     }
     let mut ends = vec![(CLIENT, counters(world, CLIENT)?)];
@@ -215,7 +230,12 @@ pub(super) fn counters(world: &World, host: &str) -> Result<BTreeMap<String, i64
         .args(["/proc/net/snmp", "/proc/net/netstat"])
         .output()
         .map_err(|e| Problem::failed(host, e))?;
-    Ok(checks::kernel_counters(&String::from_utf8_lossy(&output.stdout)))
+    let mut counters = checks::kernel_counters(&String::from_utf8_lossy(&output.stdout));
+    // A kernel without IPv6 has no such file.
+    let output = world.command(host, "cat")?.arg("/proc/net/snmp6").stderr(Stdio::null()).output();
+    let output = output.map_err(|e| Problem::failed(host, e))?;
+    counters.extend(checks::kernel_counters_v6(&String::from_utf8_lossy(&output.stdout)));
+    Ok(counters)
 }
 
 pub(super) fn status(world: &World) -> Value {

@@ -1,5 +1,7 @@
 //! The scenarios: their hosts and addresses, what the director is told, and what must come out.
 
+use super::decap::Outer;
+use super::net::{self, Net};
 use core::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
 /// What a lab shows.
@@ -9,6 +11,14 @@ pub(crate) enum Scenario {
     Fullnat,
     /// The destination changes; the servers' default route points at the director
     Nat,
+    /// FullNAT between IPv6 clients and servers
+    FullnatV6,
+    /// The servers have the virtual address too and answer the client past the director
+    Dr,
+    /// The same, with packets to the servers inside others: IP in IP to one, GUE to the other
+    Tun,
+    /// Datagrams through FullNAT
+    Udp,
     /// Local ports come around while the server still remembers them: 2000 short connections a second for
     /// a minute on one local address, and a director that starts anew while the server holds connections
     Reuse,
@@ -23,9 +33,13 @@ pub(crate) enum Scenario {
     Forward,
 }
 
-pub(crate) const ALL: [Scenario; 7] = [
+pub(crate) const ALL: [Scenario; 11] = [
     Scenario::Fullnat,
     Scenario::Nat,
+    Scenario::FullnatV6,
+    Scenario::Dr,
+    Scenario::Tun,
+    Scenario::Udp,
     Scenario::Reuse,
     Scenario::ReuseQuick,
     Scenario::Drain,
@@ -72,6 +86,10 @@ impl Scenario {
         match self {
             Self::Fullnat => "fullnat",
             Self::Nat => "nat",
+            Self::FullnatV6 => "fullnat-v6",
+            Self::Dr => "dr",
+            Self::Tun => "tun",
+            Self::Udp => "udp",
             Self::Reuse => "reuse",
             Self::ReuseQuick => "reuse-quick",
             Self::Drain => "drain",
@@ -91,7 +109,36 @@ impl Scenario {
 
     /// Whether the director puts the client's address into TOA.
     pub(crate) const fn has_toa(self) -> bool {
-        !matches!(self, Self::Nat | Self::Forward)
+        self.is_fullnat() && !matches!(self, Self::Udp)
+    }
+
+    /// Whether servers have the virtual address themselves and answer past the director.
+    pub(crate) const fn answers_past(self) -> bool {
+        matches!(self, Self::Dr | Self::Tun)
+    }
+
+    /// What the packets of the servers come in, one after the other.
+    pub(crate) const fn tunnels(self) -> Option<[Outer; 2]> {
+        if matches!(self, Self::Tun) { Some([Outer::Ipip, Outer::Gue]) } else { None }
+    }
+
+    /// Its addresses.
+    pub(crate) const fn net(self) -> &'static Net {
+        if matches!(self, Self::FullnatV6) { &net::V6 } else { &net::V4 }
+    }
+
+    /// The servers as the director knows them.
+    pub(crate) fn servers(self) -> [SocketAddr; 2] {
+        if self.answers_past() {
+            SERVERS.each_ref().map(|server| net::at_vip_port(server.address))
+        } else {
+            self.net().servers
+        }
+    }
+
+    /// Where the servers listen.
+    pub(crate) fn listens(self) -> [SocketAddr; 2] {
+        if self.answers_past() { [self.net().vip; 2] } else { self.net().servers }
     }
 
     /// Whether the client host has many addresses.
@@ -99,10 +146,9 @@ impl Scenario {
         self.reuse().is_some() || matches!(self, Self::Drain | Self::Persist)
     }
 
-    /// Whether the director stands between the servers and the clients for good: with FullNAT a server
-    /// needs no way to the client.
+    /// Whether both addresses change: a server needs no way to the client then.
     pub(crate) const fn is_fullnat(self) -> bool {
-        self.has_toa()
+        !matches!(self, Self::Nat | Self::Dr | Self::Tun | Self::Forward)
     }
 
     /// The figures of a scenario about the reuse of local ports.
@@ -115,33 +161,31 @@ impl Scenario {
     }
 
     /// Addresses that the director answers for and that stand on no interface of its kernel.
-    pub(crate) fn floating(self) -> Vec<Ipv4Addr> {
-        match self {
-            Self::Fullnat | Self::Drain | Self::Persist => {
-                [&[*VIP.ip()][..], &LOCAL_ADDRESSES].concat()
-            }
-            Self::Reuse | Self::ReuseQuick => vec![*VIP.ip(), LOCAL_ADDRESSES[0]],
-            Self::Nat => vec![*VIP.ip()],
-            Self::Forward => Vec::new(),
+    pub(crate) fn floating(self) -> Vec<IpAddr> {
+        let net = self.net();
+        let locals = match self {
+            Self::Reuse | Self::ReuseQuick => 1,
+            _ if self.is_fullnat() => 2,
+            _ => 0,
+        };
+        if self.balances() {
+            [&[net.vip.ip()][..], &net.local_addresses[..locals]].concat()
+        } else {
+            Vec::new()
         }
     }
 
     /// Where the client connects to, one after the other.
     pub(crate) fn targets(self) -> Vec<SocketAddr> {
-        if self.balances() {
-            vec![VIP.into()]
-        } else {
-            SERVERS.iter().map(|s| s.address.into()).collect()
-        }
+        if self.balances() { vec![self.net().vip] } else { self.servers().to_vec() }
     }
 
     /// Whether a server may see `peer` as its peer when `client` is the client's own address.
     pub(crate) fn peer_is_right(self, peer: SocketAddr, client: SocketAddr) -> bool {
-        match self {
-            Self::Fullnat | Self::Reuse | Self::ReuseQuick | Self::Drain | Self::Persist => {
-                LOCAL_ADDRESSES.iter().any(|a| IpAddr::V4(*a) == peer.ip())
-            }
-            Self::Nat | Self::Forward => peer == client,
+        if self.is_fullnat() {
+            self.net().local_addresses.contains(&peer.ip())
+        } else {
+            peer == client
         }
     }
 
@@ -151,85 +195,108 @@ impl Scenario {
         if let Some(figures) = self.reuse() {
             return figures.director_config(self.name());
         }
+        let net = self.net();
         let mut text = format!(
             "# Written by `lvsd lab`, scenario {name}.\n\
              [director]\nname = \"{name}\"\nsessions = 65536\n\n\
-             [[port]]\nname = \"clients\"\ninterface = \"clients\"\naddresses = [\"{DIRECTOR_CLIENTS}/24\"]\n\n\
-             [[port]]\nname = \"servers\"\ninterface = \"servers\"\naddresses = [\"{DIRECTOR_SERVERS}/24\"]\n\n\
+             [[port]]\nname = \"clients\"\ninterface = \"clients\"\naddresses = [\"{clients}/{prefix}\"]\n\n\
+             [[port]]\nname = \"servers\"\ninterface = \"servers\"\naddresses = [\"{servers}/{prefix}\"]\n\n\
              [timeouts]\nprofile = \"lvs\"\ntcp_established = \"{established}\"\ntcp_syn_recv = \"3s\"\n\
              tcp_fin_wait = \"1s\"\ntcp_time_wait = \"1s\"\ntcp_close = \"1s\"\n\
-             tcp_close_wait = \"1s\"\ntcp_last_ack = \"1s\"\n\n",
+             tcp_close_wait = \"1s\"\ntcp_last_ack = \"1s\"\nudp = \"3s\"\n\n",
             name = self.name(),
+            clients = net.director_clients,
+            servers = net.director_servers,
+            prefix = net.prefix,
             // Idle connections are to outlive the deadline.
             established = if self == Self::Drain { "60s" } else { "3s" },
         );
-        if self.has_toa() {
-            let addresses = LOCAL_ADDRESSES.map(|a| format!("\"{a}\"")).join(", ");
+        if self.is_fullnat() {
+            let addresses = net.local_addresses.map(|a| format!("\"{a}\"")).join(", ");
             text += &format!("[[local_pool]]\nname = \"inside\"\naddresses = [{addresses}]\n\n");
         }
-        text += &format!(
-            "[[service]]\nname = \"web\"\naddress = \"{VIP}\"\nprotocol = \"tcp\"\n\
+        text += &self.service_config();
+        text
+    }
+
+    fn service_config(self) -> String {
+        let mut text = format!(
+            "[[service]]\nname = \"web\"\naddress = \"{}\"\nprotocol = \"{}\"\n\
              forwarding = \"{}\"\nscheduler = \"rr\"\n\
              persistence = {{ {} }}\n",
-            if self.has_toa() { "fullnat" } else { "nat" },
+            self.net().vip,
+            if self == Self::Udp { "udp" } else { "tcp" },
+            match self {
+                Self::Dr => "dr",
+                Self::Tun => "tun",
+                _ if self.is_fullnat() => "fullnat",
+                _ => "nat",
+            },
             if self == Self::Persist { super::persist::KEYS } else { "enabled = false" },
         );
-        if self.has_toa() {
-            text += "local_pool = \"inside\"\nclient_addr = \"toa\"\n";
+        if self.is_fullnat() {
+            text += "local_pool = \"inside\"\n";
         }
-        for server in &SERVERS {
+        if self.has_toa() {
+            text += "client_addr = \"toa\"\n";
+        }
+        for (index, (server, address)) in SERVERS.iter().zip(self.servers()).enumerate() {
             text += &format!(
-                "[[service.server]]\naddress = \"{}\"\nweight = {}\n",
-                server.address, server.weight
+                "[[service.server]]\naddress = \"{address}\"\nweight = {}\n",
+                server.weight
             );
+            if let Some(outer) = self.tunnels().and_then(|tunnels| tunnels.get(index).copied()) {
+                text += &format!("tunnel = \"{}\"\n", outer.name());
+            }
         }
         text
     }
 
     /// The topology, for people.
     pub(crate) fn drawing(self) -> String {
-        let [one, two] = SERVERS.map(|s| s.address);
+        let net = self.net();
+        let [one, two] = self.servers().map(|address| address.to_string());
+        let vip = format!("VIP       {}", net.vip);
+        let [first, second] = net.local_addresses;
+        let locals = match second {
+            IpAddr::V4(second) => format!("Local     {first}, .{}", second.octets()[3]),
+            IpAddr::V6(second) => format!("Local     {first}, ::{:x}", second.segments()[7]),
+        };
         let middle = match self {
-            Self::Fullnat => [
-                format!("VIP       {VIP}"),
-                "FullNAT, round robin, TOA".to_owned(),
-                format!("Local     {}, .{}", LOCAL_ADDRESSES[0], LOCAL_ADDRESSES[1].octets()[3]),
-            ],
-            Self::Drain | Self::Persist => [
-                format!("VIP       {VIP}"),
-                if self == Self::Drain {
-                    "FullNAT, server1 goes away".to_owned()
-                } else {
-                    "FullNAT, clients stay".to_owned()
-                },
-                format!("Local     {}, .{}", LOCAL_ADDRESSES[0], LOCAL_ADDRESSES[1].octets()[3]),
-            ],
-            Self::Reuse | Self::ReuseQuick => [
-                format!("VIP       {VIP}"),
-                "FullNAT to server1 only".to_owned(),
-                format!("Local     {} alone", LOCAL_ADDRESSES[0]),
-            ],
-            Self::Nat => [
-                format!("VIP       {VIP}"),
-                "NAT, round robin".to_owned(),
-                "(the servers' default route)".to_owned(),
+            Self::Fullnat | Self::FullnatV6 => {
+                [vip, "FullNAT, round robin, TOA".to_owned(), locals]
+            }
+            Self::Udp => [vip, "FullNAT of datagrams".to_owned(), locals],
+            Self::Drain => [vip, "FullNAT, server1 goes away".to_owned(), locals],
+            Self::Persist => [vip, "FullNAT, clients stay".to_owned(), locals],
+            Self::Reuse | Self::ReuseQuick => {
+                [vip, "FullNAT to server1 only".to_owned(), format!("Local     {first} alone")]
+            }
+            Self::Nat => {
+                [vip, "NAT, round robin".to_owned(), "(the servers' default route)".to_owned()]
+            }
+            Self::Dr | Self::Tun => [
+                vip,
+                if self == Self::Dr { "direct routing" } else { "tunnels: ipip, gue" }.to_owned(),
+                format!("(answers by br0 to {})", net::CLIENT_PAST),
             ],
             Self::Forward => ["kernel routing".to_owned(), String::new(), String::new()],
         };
-        let clients = format!("clients   {DIRECTOR_CLIENTS}/24");
-        let servers = format!("servers   {DIRECTOR_SERVERS}/24");
+        let clients = format!("clients   {}/{}", net.director_clients, net.prefix);
+        let servers = format!("servers   {}/{}", net.director_servers, net.prefix);
+        let client = net.client;
         let [a, b, c] = middle;
         let bar = "─".repeat(33);
         format!(
             "   client               director\n\
              \x20 ┌──────────┐        ┌{bar}┐\n\
-             \x20 │ {CLIENT_IP:<8} ├────────┤ {clients:<31} │\n\
+             \x20 │ {client:<8} ├────────┤ {clients:<31} │\n\
              \x20 └──────────┘        │ {a:<31} │        switch     server1\n\
-             \x20                     │ {b:<31} │        ┌─────┐   ┌────────────────┐\n\
-             \x20                     │ {servers:<31} ├────────┤     ├───┤ {one:<14} │\n\
-             \x20                     │ {c:<31} │        │ br0 │   ├────────────────┤\n\
-             \x20                     └{bar}┘        │     ├───┤ {two:<14} │\n\
-             \x20                                                                └─────┘   └────────────────┘\n\
+             \x20                     │ {b:<31} │        ┌─────┐   ┌─────────────────┐\n\
+             \x20                     │ {servers:<31} ├────────┤     ├───┤ {one:<15} │\n\
+             \x20                     │ {c:<31} │        │ br0 │   ├─────────────────┤\n\
+             \x20                     └{bar}┘        │     ├───┤ {two:<15} │\n\
+             \x20                                                                └─────┘   └─────────────────┘\n\
              \x20                                                                           server2\n"
         )
     }

@@ -35,6 +35,10 @@ pub(super) const STEPS: &[Step] = &[
         lab("fullnat --workers 2")
     }),
     short("lab-nat", "lvsd lab run nat: real TCP over AF_PACKET", || lab("nat")),
+    short("lab-dr", "servers answer past the director", || lab("dr")),
+    short("lab-tun", "the same, with packets inside others", || lab("tun")),
+    short("lab-udp", "datagrams over AF_PACKET", || lab("udp")),
+    short("lab-fullnat-v6", "real TCP over IPv6", || lab("fullnat-v6")),
     short(
         "lab-reuse-quick",
         "local ports that come around, and a director that starts anew",

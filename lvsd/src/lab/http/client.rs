@@ -5,7 +5,7 @@ use super::stay::Stay;
 use super::storm::Storm;
 use super::{Head, pattern, visits};
 use crate::Exit;
-use crate::lab::Problem;
+use crate::lab::{Problem, datagrams};
 use core::net::{Ipv4Addr, SocketAddr};
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
@@ -29,6 +29,9 @@ pub(crate) struct ClientArgs {
     /// Requests of each thread
     #[arg(long, default_value_t = 0)]
     requests: usize,
+    /// So many sockets that each send datagrams of several sizes
+    #[arg(long, default_value_t = 0)]
+    datagrams: usize,
     /// One transfer of so many bytes from the server
     #[arg(long, default_value_t = 0)]
     download: u64,
@@ -86,6 +89,9 @@ pub(crate) fn main(args: &ClientArgs) -> Result<Exit, Problem> {
     let mut result = json!({});
     if args.requests > 0 {
         result["requests"] = many(&args.target, args.threads, args.requests).into();
+    }
+    if args.datagrams > 0 {
+        result["requests"] = datagrams::run(args.target[0], args.datagrams).into();
     }
     for (name, job, bytes) in [
         ("download", Job::Download(args.download), args.download),
