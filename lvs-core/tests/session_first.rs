@@ -54,7 +54,7 @@ fn a_session_opened_with_its_first_packet_is_the_one_that_takes_it_later() {
         let probe = Probe { tuple, local: None };
         let mut seen = Vec::new();
         with_store(|store| {
-            let missed = store.lookup_or_missed(&probe).unwrap_err();
+            let missed = store.lookup_or_missed(&probe, None).unwrap_err();
             assert_ne!(missed, Missed::default());
             let first = First {
                 missed,
@@ -65,7 +65,7 @@ fn a_session_opened_with_its_first_packet_is_the_one_that_takes_it_later() {
                 template: Some(0),
             };
             let opened = store.open_with(NOW, &open, &first, |_| translation).unwrap();
-            assert!(store.lookup_or_missed(&probe).is_ok());
+            assert!(store.lookup_or_missed(&probe, None).is_ok());
             seen.push((store.session(opened.id), store.detail(opened.id)));
         });
         with_store(|store| {

@@ -82,7 +82,7 @@ impl<P: PortPlan> Director<'_, P> {
         let mut missed = Missed::default();
         if let Some(tuple) = packet.headers.tuple {
             let probe = Probe { tuple, local: role.local };
-            match self.store.lookup_or_missed(&probe) {
+            match self.store.lookup_or_missed(&probe, packet.buf.rx_hash()) {
                 Ok(candidate) => return self.carry(now, lane, packet, &tuple, candidate, out),
                 Err(nowhere) => missed = nowhere,
             }

@@ -95,12 +95,12 @@ impl<P: PortPlan> Director<'_, P> {
         let (mut v4, mut v6) = (0usize, 0usize);
         let packets = stage.burst.iter().zip(&mut stage.kinds).zip(&mut stage.hints);
         for (number, ((packet, kind), hint)) in (0u8..).zip(packets) {
-            let (data, len) = (packet.data(), packet.total_len());
+            let (data, len, hash) = (packet.data(), packet.total_len(), packet.rx_hash());
             if let Some(quick) = QuickTcp::<12>::parse(data, len) {
                 *kind = kind::KEYED | self.judge(packet, len, &quick, here);
                 let local = self.snapshot().local_v4(quick.key.dst());
-                *hint =
-                    local.map_or(Hint::NOWHERE, |local| self.store.direct_v4(local, &quick.key));
+                *hint = local
+                    .map_or(Hint::NOWHERE, |local| self.store.direct_v4(local, &quick.key, hash));
                 // Written in any case, counted only if it is to be hashed: no jump.
                 if let (Some(key), Some(place)) = (keys.v4.get_mut(v4), stage.v4.packet.get_mut(v4))
                 {
@@ -110,8 +110,8 @@ impl<P: PortPlan> Director<'_, P> {
             } else if let Some(quick) = QuickTcp::<36>::parse(data, len) {
                 *kind = kind::KEYED | kind::V6 | self.judge(packet, len, &quick, here);
                 let local = self.snapshot().local_v6(quick.key.dst());
-                *hint =
-                    local.map_or(Hint::NOWHERE, |local| self.store.direct_v6(local, &quick.key));
+                *hint = local
+                    .map_or(Hint::NOWHERE, |local| self.store.direct_v6(local, &quick.key, hash));
                 if let (Some(key), Some(place)) = (keys.v6.get_mut(v6), stage.v6.packet.get_mut(v6))
                 {
                     (*key, *place) = (quick.key, number);
@@ -234,7 +234,7 @@ impl<P: PortPlan> Director<'_, P> {
                 if ordinary { self.shorten(packet, kind, hint, &mut passing) } else { LONG_WAY };
             *fate = port;
             if port == LONG_WAY {
-                held |= self.hold(packet.data(), kind, hint, stage.opened);
+                held |= self.hold(packet, kind, hint, stage.opened);
             }
         }
         self.book_passed(&passing);
@@ -243,7 +243,7 @@ impl<P: PortPlan> Director<'_, P> {
     /// Whom a packet that takes the long way holds back: its session, when it has one; everybody, when it is
     /// not clear what it will do. `opened` = sessions opened when it was looked at.
     #[cold]
-    fn hold(&self, frame: &[u8], kind: u8, hint: Hint, opened: u64) -> u64 {
+    fn hold<B: PacketBuf>(&self, packet: &B, kind: u8, hint: Hint, opened: u64) -> u64 {
         if kind & kind::UNCLEAR != 0 {
             return u64::MAX;
         }
@@ -254,11 +254,12 @@ impl<P: PortPlan> Director<'_, P> {
         if hint.is_nowhere() && opened == self.counters.sessions_opened {
             return 0;
         }
-        self.true_hint(frame, kind).filter_bit()
+        self.true_hint(packet, kind).filter_bit()
     }
 
     /// The hint of a packet, with its key compared.
-    fn true_hint(&self, frame: &[u8], kind: u8) -> Hint {
+    fn true_hint<B: PacketBuf>(&self, packet: &B, kind: u8) -> Hint {
+        let frame = packet.data();
         let tuple = if kind & kind::V6 == 0 {
             frame
                 .first_chunk()
@@ -270,7 +271,7 @@ impl<P: PortPlan> Director<'_, P> {
         };
         let Some(tuple) = tuple else { return Hint::NOWHERE };
         let local = self.snapshot().role(&tuple.dst()).local;
-        self.store.hint_of(&Probe { tuple, local })
+        self.store.hint_of(&Probe { tuple, local }, packet.rx_hash())
     }
 }
 

@@ -86,7 +86,7 @@ fn of_store(
             }
             // The tag of another key: the slow way.
             let probe = Probe { tuple: WireTuple::V4(key.tuple(L4Proto::Tcp)), local: None };
-            let hint = store.hint_of(&probe);
+            let hint = store.hint_of(&probe, None);
             if let Some(plain) = store.plain_v4(hint, key) {
                 black_box(take(plain));
                 hits += 1;

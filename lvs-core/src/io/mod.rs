@@ -192,7 +192,8 @@ pub trait PacketBuf {
     fn vlan(&self) -> Option<Vlan>;
     /// `Some` when the packet is a train of segments.
     fn gso(&self) -> Option<Gso>;
-    /// Hash computed by the device.
+    /// Hash computed by the device: the one that chose the receive queue, by the key of
+    /// [`PortInfo::rss`] where there is one. Nobody relies on it: a wrong one costs time.
     fn rx_hash(&self) -> Option<RxHash> {
         None
     }

@@ -15,7 +15,7 @@ use super::table::Table;
 use super::{Candidate, Probe, SessionStore};
 use crate::flow::{Direction, L4Proto, WireTuple};
 use crate::id::{HopId, LocalId, ServerId};
-use crate::io::BURST;
+use crate::io::{BURST, RxHash};
 use crate::key::{Key, KeyV4, KeyV6, LANES, TableKey, of_side};
 use crate::plan::PortPlan;
 use crate::time::Tick;
@@ -192,12 +192,14 @@ impl<P: PortPlan> SessionStore<'_, P> {
         self.v6.guess(hash)
     }
 
-    /// Where the port plan says that a TCP reply to a local address belongs; its line is on its way.
+    /// Where the port plan says that a TCP reply to a local address belongs, with the device's hash of it if there
+    /// is one; its line is on its way. A hash that is not the device's leads astray, which the key in the line shows.
     #[must_use]
     #[inline(always)]
-    pub fn direct_v4(&self, local: LocalId, key: &KeyV4) -> Hint {
+    pub fn direct_v4(&self, local: LocalId, key: &KeyV4, hash: Option<RxHash>) -> Hint {
         let reply = WireTuple::V4(key.tuple(L4Proto::Tcp));
-        let slot = self.plan.slot_of(&reply).and_then(|within| self.v4.slot_on(local.0, within));
+        let within = self.within(&reply, hash);
+        let slot = within.and_then(|within| self.v4.slot_on(local.0, within));
         slot.map_or(Hint::NOWHERE, |slot| {
             self.v4.prefetch(slot);
             Hint::new(slot, Direction::Return)
@@ -207,13 +209,22 @@ impl<P: PortPlan> SessionStore<'_, P> {
     /// The same for IPv6.
     #[must_use]
     #[inline(always)]
-    pub fn direct_v6(&self, local: LocalId, key: &KeyV6) -> Hint {
+    pub fn direct_v6(&self, local: LocalId, key: &KeyV6, hash: Option<RxHash>) -> Hint {
         let reply = WireTuple::V6(key.tuple(L4Proto::Tcp));
-        let slot = self.plan.slot_of(&reply).and_then(|within| self.v6.slot_on(local.0, within));
+        let within = self.within(&reply, hash);
+        let slot = within.and_then(|within| self.v6.slot_on(local.0, within));
         slot.map_or(Hint::NOWHERE, |slot| {
             self.v6.prefetch(slot);
             Hint::new(slot, Direction::Return)
         })
+    }
+
+    /// The slot within its local address of a reply that the device may have hashed.
+    #[inline(always)]
+    fn within(&self, reply: &WireTuple, hash: Option<RxHash>) -> Option<u32> {
+        // Nowhere by the hash may be somewhere in truth, and nowhere means that nobody looks there any more.
+        hash.and_then(|hash| self.plan.slot_of_hashed(reply, hash))
+            .or_else(|| self.plan.slot_of(reply))
     }
 
     /// How to translate an ordinary TCP segment (ACK, perhaps PSH, nothing to adjust in its options), if its
@@ -237,10 +248,11 @@ impl<P: PortPlan> SessionStore<'_, P> {
         if v6 { self.v6.harvest(hint.slot()) } else { self.v4.harvest(hint.slot()) }
     }
 
-    /// The hint of one packet, complete: the key has been compared.
+    /// The hint of one packet, which the device may have hashed, complete: the key has been compared.
     #[must_use]
-    pub fn hint_of(&self, probe: &Probe) -> Hint {
-        self.lookup_one(probe).map_or(Hint::NOWHERE, |found| Hint::new(found.slot, found.direction))
+    pub fn hint_of(&self, probe: &Probe, hash: Option<RxHash>) -> Hint {
+        self.lookup_hashed(probe, hash)
+            .map_or(Hint::NOWHERE, |found| Hint::new(found.slot, found.direction))
     }
 
     /// Looks up a burst: one answer per probe, in order. Probes beyond `found.len()` are not looked at.

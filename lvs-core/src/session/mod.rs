@@ -46,7 +46,8 @@ pub use tcp::TcpState;
 pub use types::*;
 
 use crate::flow::WireTuple;
-use crate::id::SessionId;
+use crate::id::{LocalId, SessionId};
+use crate::io::RxHash;
 use crate::plan::{PortPlan, Whole};
 use crate::time::{Tick, Time};
 use crate::timeouts::TimeoutTicks;
@@ -140,11 +141,7 @@ impl<'m, P: PortPlan> SessionStore<'m, P> {
     #[must_use]
     pub fn lookup_one(&self, probe: &Probe) -> Option<Candidate> {
         if let Some(local) = probe.local {
-            let within = self.plan.slot_of(&probe.tuple)?;
-            return match &probe.tuple {
-                WireTuple::V4(tuple) => self.v4.direct(local.0, within, tuple),
-                WireTuple::V6(tuple) => self.v6.direct(local.0, within, tuple),
-            };
+            return self.direct(local, self.plan.slot_of(&probe.tuple)?, &probe.tuple);
         }
         match &probe.tuple {
             WireTuple::V4(tuple) => self.v4.find(tuple),
@@ -152,13 +149,37 @@ impl<'m, P: PortPlan> SessionStore<'m, P> {
         }
     }
 
-    /// [`lookup_one`](Self::lookup_one) for a packet that opens a session when it has none.
+    /// Looks up one packet with the hash that the device computed of it. A wrong hash costs time and changes
+    /// nothing: the answer is that of [`lookup_one`](Self::lookup_one).
+    #[must_use]
+    pub fn lookup_hashed(&self, probe: &Probe, hash: Option<RxHash>) -> Option<Candidate> {
+        let Probe { tuple, local } = probe;
+        let by_hash = hash.zip(*local).and_then(|(hash, local)| {
+            let within = self.plan.slot_of_hashed(tuple, hash)?;
+            self.direct(local, within, tuple)
+        });
+        by_hash.or_else(|| self.lookup_one(probe))
+    }
+
+    /// The session of a reply to a local address, if it is in this slot.
+    fn direct(&self, local: LocalId, within: u32, tuple: &WireTuple) -> Option<Candidate> {
+        match tuple {
+            WireTuple::V4(tuple) => self.v4.direct(local.0, within, tuple),
+            WireTuple::V6(tuple) => self.v6.direct(local.0, within, tuple),
+        }
+    }
+
+    /// [`lookup_hashed`](Self::lookup_hashed) for a packet that opens a session when it has none.
     ///
     /// # Errors
     /// [`Missed`], for [`open_with`](Self::open_with).
-    pub fn lookup_or_missed(&self, probe: &Probe) -> Result<Candidate, Missed> {
+    pub fn lookup_or_missed(
+        &self,
+        probe: &Probe,
+        hash: Option<RxHash>,
+    ) -> Result<Candidate, Missed> {
         match &probe.tuple {
-            _ if probe.local.is_some() => self.lookup_one(probe).ok_or(Missed(None)),
+            _ if probe.local.is_some() => self.lookup_hashed(probe, hash).ok_or(Missed(None)),
             WireTuple::V4(tuple) => self.v4.find_or_missed(tuple),
             WireTuple::V6(tuple) => self.v6.find_or_missed(tuple),
         }

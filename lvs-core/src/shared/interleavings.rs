@@ -1,5 +1,5 @@
 //! The shared tables under every order in which two or three workers can take their steps, tried out by loom:
-//! `RUSTFLAGS="--cfg loom" cargo test -p lvs-core --lib shared --release`.
+//! `RUSTFLAGS="--cfg loom" cargo test -p lvs-core --lib shared`.
 
 use super::{Ending, Hold, Inserted, Scope, ServerCounts, TemplateKey, Templates, Thresholds};
 use crate::id::{ServerId, ServiceId};

@@ -224,7 +224,7 @@ mod tests {
 }
 
 /// Every order in which the two sides can take their steps:
-/// `RUSTFLAGS="--cfg loom" cargo test -p lvs-director --lib --release ring`.
+/// `RUSTFLAGS="--cfg loom" cargo test -p lvs-director --lib ring`.
 #[cfg(all(test, loom))]
 mod interleavings {
     use super::*;

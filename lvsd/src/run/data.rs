@@ -3,7 +3,7 @@
 use super::fleet::{self, Work};
 use super::message::{self, FromData, Memory, ToData};
 use super::supervisor;
-use super::swap::Supply;
+use super::swap::{self, Supply};
 use super::worker::Control;
 use crate::Exit;
 use crate::config::{self, Config};
@@ -178,10 +178,10 @@ impl Reloads {
         let next = config::generation(&config, Some(&self.present));
         let next = Arc::new(next.map_err(|error| error.to_string())?);
         let workers = u8::try_from(self.supplies.len()).unwrap_or(1);
-        for (number, supply) in (0..).zip(&self.supplies) {
+        for (number, supply) in (0..).zip(&mut self.supplies) {
             let worker = SchedulerArgs { worker: WorkerId(number), workers };
             let swapped = supply.swap(Generation::new(Arc::clone(&next), worker));
-            swapped.map_err(|_| "a worker has ended")?;
+            swapped.map_err(|swap::Ended| "a worker has ended")?;
         }
         self.present = next;
         Ok(())

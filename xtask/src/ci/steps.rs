@@ -52,7 +52,7 @@ pub(super) const STEPS: &[Step] = &[
     }),
     long("lab-reuse", "local ports at 2000 connections a second for a minute", || lab("reuse")),
     long("miri", "the unsafe code of the core under miri", miri),
-    long("loom", "what workers share under every order of their steps", loom),
+    long("loom", "tables, rings and configurations of workers under every order of steps", loom),
     long("properties", "property tests with many more cases", properties),
     long("mutants", "mutated translation and schedulers are noticed", mutants),
     long("fuzz", "each fuzz target for five minutes", fuzz),
@@ -301,7 +301,8 @@ fn miri() -> Outcome {
 
 fn loom() -> Outcome {
     // The flag reaches every dependency, so this build stands beside the other ones.
-    let cmd = Cmd::cargo("test -p lvs-core --lib --release --target-dir target/loom shared");
+    let cmd = Cmd::cargo("test -p lvs-core -p lvs-director -p lvsd --lib --target-dir target/loom");
+    let cmd = cmd.args("-- shared:: workers::ring run::swap");
     let run = cmd.env("RUSTFLAGS", "--cfg loom").run();
     judge(&run, &total_of_results(&run))
 }
