@@ -581,6 +581,16 @@ fn a_reset_has_the_number_that_the_server_expects() {
 }
 
 #[test]
+fn a_sack_option_without_a_block_stays_one_that_can_be_read() {
+    let options = [Opt::Sack(vec![]), Opt::Sack(vec![]), Opt::Mss(1460)];
+    let spec = spec(9, ACK, vec![], &options);
+    let mut frame = spec.build();
+    returning(&mut frame, &spec.parsed(), spec.csum, &header_at(100)).unwrap();
+    let Ok(Parsed::Ip(h)) = Headers::parse(&frame, frame.len()) else { panic!("{frame:02x?}") };
+    assert_eq!(h.tcp(&frame).unwrap().option_bytes(), spec.options);
+}
+
+#[test]
 fn the_urgent_pointer_points_at_the_same_byte() {
     let list = header_at(100);
     assert_eq!(list.plan(100, ACK | URG, 10, 4).urgent, 32);

@@ -49,7 +49,8 @@ fn blocks<const N: usize>(option: &mut [u8], ack: u32, edits: &EditList<N>) {
     let mut kept = [[0u8; 8]; BLOCKS];
     let mut count = 0usize;
     let (old, rest) = edges.as_chunks::<8>();
-    if !rest.is_empty() {
+    // Without a block there is nothing to map, and a part of one means nothing.
+    if old.is_empty() || !rest.is_empty() {
         return;
     }
     for [a, b, c, d, e, f, g, h] in old {
