@@ -14,7 +14,9 @@ use lvs_core::id::WorkerId;
 use lvs_core::io::{Lane, PacketBuf, PortId};
 use lvs_core::plan::Whole;
 use lvs_core::sched::{SchedulerArgs, Weight};
-use lvs_core::service::{ClientAddrMode, Forwarding, ServiceKey, TimestampPolicy, ToaOptions};
+use lvs_core::service::{
+    ClientAddrMode, Forwarding, ServiceFlags, ServiceKey, TimestampPolicy, ToaOptions,
+};
 use lvs_core::session::{SessionStore, StoreConfig, TableConfig};
 use lvs_core::snapshot::{
     Interface, PoolSpec, Route, ServerSpec, ServiceSpec, SnapshotSpec, StaticNeighbour,
@@ -86,6 +88,7 @@ fn spec() -> SnapshotSpec {
             timestamps: TimestampPolicy::Strip,
             timeouts: Timeouts::LVS,
             persistence: None,
+            flags: ServiceFlags::default(),
             servers: (0..SERVER_COUNT)
                 .map(|number| ServerSpec::new(RealAddr::new(server_ip(number), 8080), Weight(1)))
                 .collect(),

@@ -15,7 +15,9 @@ use lvs_core::id::WorkerId;
 use lvs_core::io::{Burst, Lane, PacketBuf, PortId};
 use lvs_core::plan::Whole;
 use lvs_core::sched::{SchedulerArgs, Weight};
-use lvs_core::service::{ClientAddrMode, Forwarding, ServiceKey, TimestampPolicy, ToaOptions};
+use lvs_core::service::{
+    ClientAddrMode, Forwarding, ServiceFlags, ServiceKey, TimestampPolicy, ToaOptions,
+};
 use lvs_core::session::{SessionStore, StoreConfig, TableConfig};
 use lvs_core::snapshot::{
     Interface, PoolSpec, Route, ServerSpec, ServiceSpec, SnapshotSpec, StaticNeighbour,
@@ -169,6 +171,7 @@ fn spec<A: Ip>(plan: &Plan, net: &Network<A>) -> SnapshotSpec {
             timestamps: TimestampPolicy::Strip,
             timeouts: Timeouts::LVS,
             persistence: None,
+            flags: ServiceFlags::default(),
             servers: (0..SERVERS)
                 .map(|n| ServerSpec::new(RealAddr::new(server(n), 8080), Weight(1)))
                 .collect(),

@@ -63,6 +63,8 @@ fn is_right(frame: &[u8], headers: &Headers) -> Option<bool> {
     }
     let l4 = frame.get(usize::from(headers.l4)..headers.end as usize)?;
     match headers.transport {
+        // Of zeros alone the right checksum is 0xffff, and 0 is no other number to arithmetic by difference.
+        Transport::Icmp { .. } if l4.iter().all(|byte| *byte == 0) => None,
         Transport::Icmp { .. } => checksum_is_right(frame, headers),
         Transport::Other(_) => None,
         Transport::Tcp { .. } | Transport::Udp => {

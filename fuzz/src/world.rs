@@ -9,7 +9,7 @@ use lvs_core::io::mem::{MemLane, MemPort};
 use lvs_core::plan::Whole;
 use lvs_core::sched::{SchedulerArgs, Weight};
 use lvs_core::service::{
-    ClientAddrMode, Forwarding, NoToaRoom, ServiceKey, TimestampPolicy, ToaOptions,
+    ClientAddrMode, Forwarding, NoToaRoom, ServiceFlags, ServiceKey, TimestampPolicy, ToaOptions,
 };
 use lvs_core::session::{HeapMemory, SessionStore, StoreConfig, TableConfig};
 use lvs_core::snapshot::{
@@ -115,6 +115,7 @@ fn service_spec(settings: Settings, proto: L4Proto, v6: bool) -> ServiceSpec {
         },
         timeouts: Timeouts::LVS,
         persistence: None,
+        flags: ServiceFlags::default(),
         servers: (HOSTS..HOSTS + 2)
             .map(|host| ServerSpec::new(RealAddr::new(host_ip(host, v6), 8000 + port), Weight(1)))
             .collect(),
@@ -187,6 +188,8 @@ pub fn lane(settings: Settings) -> MemLane {
     let ports = [0, 1].map(|port| {
         let mut port = make(port_mac(port));
         (port.rx_queue, port.tx_queue) = (8, 64);
+        // Tags come beside packets, so they may leave like that.
+        port.caps.tx_vlan = true;
         port
     });
     MemLane::with_pool(ports, 64)

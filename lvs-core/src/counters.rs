@@ -85,8 +85,11 @@ pub struct Counters {
     pub sessions_reused: u64,
     /// Sessions that a persistence template led to their server.
     pub sessions_persistent: u64,
-    /// Sessions that were ended, with a reset to both sides, because their server goes away.
+    /// Sessions that were ended with a reset to both sides: their server goes away, or their time was over while
+    /// the connection was open.
     pub sessions_reset: u64,
+    /// Segments of no session that were answered by a reset; they count as originated, too.
+    pub strays_reset: u64,
     /// Clients left without a persistence template because there was no room.
     pub templates_full: u64,
     /// Segments into which a client address was inserted.
@@ -128,6 +131,7 @@ impl Default for Counters {
             sessions_reused: 0,
             sessions_persistent: 0,
             sessions_reset: 0,
+            strays_reset: 0,
             templates_full: 0,
             toa_inserted: 0,
             toa_compacted: 0,
@@ -184,6 +188,7 @@ impl Counters {
             (&mut self.sessions_reused, other.sessions_reused),
             (&mut self.sessions_persistent, other.sessions_persistent),
             (&mut self.sessions_reset, other.sessions_reset),
+            (&mut self.strays_reset, other.strays_reset),
             (&mut self.templates_full, other.templates_full),
             (&mut self.toa_inserted, other.toa_inserted),
             (&mut self.toa_compacted, other.toa_compacted),
@@ -236,7 +241,7 @@ impl fmt::Debug for Counters {
 impl Counters {
     /// Every counter but `received` and the drops, by its stable name.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, u64); 24] {
+    pub const fn named(&self) -> [(&'static str, u64); 25] {
         [
             ("forwarded", self.forwarded),
             ("answered", self.answered),
@@ -252,6 +257,7 @@ impl Counters {
             ("sessions_reused", self.sessions_reused),
             ("sessions_persistent", self.sessions_persistent),
             ("sessions_reset", self.sessions_reset),
+            ("strays_reset", self.strays_reset),
             ("templates_full", self.templates_full),
             ("toa_inserted", self.toa_inserted),
             ("toa_compacted", self.toa_compacted),
@@ -299,6 +305,7 @@ mod tests {
             sessions_reused,
             sessions_persistent,
             sessions_reset,
+            strays_reset,
             templates_full,
             toa_inserted,
             toa_compacted,
@@ -326,6 +333,7 @@ mod tests {
             sessions_reused,
             sessions_persistent,
             sessions_reset,
+            strays_reset,
             templates_full,
             toa_inserted,
             toa_compacted,

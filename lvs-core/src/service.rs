@@ -158,6 +158,15 @@ pub enum TimestampPolicy {
     Keep,
 }
 
+/// What a service does besides; by default nothing, as Linux.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[doc(alias = "IP_VS_SVC_F")]
+pub struct ServiceFlags {
+    /// When a TCP session expires while its connection is open, both ends are reset (alibaba/LVS, DPVS), where
+    /// replies pass the director.
+    pub reset_on_expiry: bool,
+}
+
 /// A virtual service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[doc(alias = "ip_vs_service")]
@@ -180,6 +189,8 @@ pub struct VirtualService {
     pub timeouts: TimeoutClass,
     /// Whether a client stays with its server; `None` = each session is scheduled.
     pub persistence: Option<Persistence>,
+    /// What it does besides.
+    pub flags: ServiceFlags,
     /// Its servers, in the order of configuration.
     pub servers: Box<[ServerId]>,
 }

@@ -84,6 +84,7 @@ drop_reasons! {
     MartianSource = "martian_source", "The source address cannot exist on a wire.", "A host or attacker on that port forges sources.";
     SpoofedSource = "spoofed_source", "The source is one of the director's own addresses.", "An address conflict, a loop, or an attacker.";
     BadDestination = "bad_destination", "The destination address cannot be forwarded to.", "Broadcast or loopback destination in a unicast frame.";
+    SourceRoute = "source_route", "The sender prescribes the packet's way (IPv4 source route).", "Nobody forwards these; a scanner, or somebody who wants to get around a filter.";
     Fragment = "fragment", "The packet is a fragment, which this version does not forward.", "Lower the MTU or enable path MTU discovery on the sender.";
     UnsupportedProtocol = "unsupported_protocol", "No service handles this transport protocol.", "Only TCP, UDP and echo to a service address are handled.";
     NoService = "no_service", "The address is virtual, but no service listens on this port.", "Check the service's port and protocol.";
@@ -105,7 +106,7 @@ drop_reasons! {
     NoGso = "no_gso", "The port cannot send a segment train.", "Turn segmentation offload off at the sender.";
     TxFull = "tx_full", "The port's transmit queue stayed full.", "The link is saturated.";
     ServerGone = "server_gone", "The session's server was removed.", "The server left the configuration.";
-    SessionReset = "session_reset", "The session was ended because its server goes away, and both of its ends are being told.", "Drain servers for longer, or shorten the clients' connections.";
+    SessionReset = "session_reset", "The session has ended because its server goes away or its time is over, and both of its ends are being told.", "Drain servers for longer, or raise the service's time-out tcp_established.";
     NullSegment = "null_segment", "A TCP segment without SYN, ACK, FIN and RST.", "A scanner; the session is left alone.";
     BadFlags = "bad_flags", "A TCP segment with contradictory flags (SYN with FIN or RST).", "A scanner.";
     IcmpNoSession = "icmp_no_session", "An ICMP error to an address of the director is about no packet of a live session that was sent from there.", "A forged error, or one about a session that has ended meanwhile.";

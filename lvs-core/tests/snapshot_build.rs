@@ -8,7 +8,8 @@ use lvs_core::id::{LocalId, PoolId, ServerId, ServiceId, TimeoutClass};
 use lvs_core::io::PortId;
 use lvs_core::sched::{Scheduler, SchedulerDef, ServerLoad, Weight};
 use lvs_core::service::{
-    ClientAddrMode, Forwarding, ServerState, ServiceKey, TimestampPolicy, VirtualService,
+    ClientAddrMode, Forwarding, ServerState, ServiceFlags, ServiceKey, TimestampPolicy,
+    VirtualService,
 };
 use lvs_core::session::MAX_CLASSES;
 use lvs_core::snapshot::{
@@ -49,6 +50,7 @@ fn service(key: ServiceKey, servers: &[ServerSpec]) -> ServiceSpec {
         timestamps: TimestampPolicy::Strip,
         timeouts: Timeouts::LVS,
         persistence: None,
+        flags: ServiceFlags::default(),
         servers: servers.to_vec(),
     }
 }

@@ -5,14 +5,14 @@ use crate::icmp::is_error;
 use crate::open::Before;
 use crate::outputs::Outputs;
 use core::net::IpAddr;
-use lvs_core::addr::{MacAddr, is_martian_source};
+use lvs_core::addr::{Family, MacAddr, is_martian_source};
 use lvs_core::io::{L4Csum, Lane, PacketBuf, PortId};
 use lvs_core::plan::PortPlan;
 use lvs_core::session::{Missed, Probe};
 use lvs_core::snapshot::{Role, SelfOwner};
 use lvs_core::time::Time;
 use lvs_core::verdict::{DropReason, Verdict};
-use lvs_core::wire::{Fragment, Headers, Parsed, Transport, echo};
+use lvs_core::wire::{Fragment, Headers, Parsed, Transport, echo, ipv4_option};
 
 /// A packet with everything that is known about it.
 pub(crate) struct Packet<B> {
@@ -62,6 +62,9 @@ impl<P: PortPlan> Director<'_, P> {
         }
         if self.snapshot().role(&src).is_ours() {
             return DropReason::SpoofedSource.into();
+        }
+        if is_source_routed(&packet) {
+            return DropReason::SourceRoute.into();
         }
         let role = self.snapshot().role(&dst);
         if packet.headers.fragment != Fragment::No {
@@ -160,7 +163,7 @@ impl<P: PortPlan> Director<'_, P> {
             }
         }
         if role.is_ours() {
-            return self.answer_echo(lane, packet, role, out);
+            return self.answer_echo(now, lane, packet, role, out);
         }
         DropReason::NotForwarding.into()
     }
@@ -169,6 +172,7 @@ impl<P: PortPlan> Director<'_, P> {
     /// is refused.
     fn answer_echo<L: Lane>(
         &mut self,
+        now: Time,
         lane: &mut L,
         mut packet: Packet<L::Buf>,
         role: Role,
@@ -179,7 +183,7 @@ impl<P: PortPlan> Director<'_, P> {
         let from = packet.buf.data().first_chunk::<12>().copied();
         let Some(len) = echo::reply_in_place(packet.buf.data_mut(), 64) else {
             return match (no_session, role.own) {
-                (true, _) => DropReason::NoSessionLocal.into(),
+                (true, _) => self.stray(now, lane, &packet, DropReason::NoSessionLocal, out).into(),
                 (_, Some(_)) => Verdict::Release.into(),
                 _ => DropReason::UnsupportedProtocol.into(),
             };
@@ -192,4 +196,13 @@ impl<P: PortPlan> Director<'_, P> {
             Err(_full) => DropReason::TxFull.into(),
         }
     }
+}
+
+/// Whether the sender of a packet prescribes its way.
+fn is_source_routed<B: PacketBuf>(packet: &Packet<B>) -> bool {
+    let Headers { family, l3, l4, .. } = packet.headers;
+    let options = usize::from(l3).saturating_add(20)..usize::from(l4);
+    family == Family::V4
+        && !options.is_empty()
+        && packet.buf.data().get(options).is_some_and(ipv4_option::is_source_routed)
 }

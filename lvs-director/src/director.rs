@@ -1,6 +1,7 @@
 //! The director itself: its state, and what drives it.
 
 use crate::drain::Drains;
+use crate::expiry::Asking;
 use crate::generation::Generation;
 use crate::neighbour::{HopInfo, Neighbours, Poll};
 use crate::outputs::Outputs;
@@ -32,6 +33,8 @@ pub struct DirectorConfig {
     pub isn_key: [u64; 2],
     /// How many ICMP errors it makes.
     pub errors: ErrorRate,
+    /// How many resets it sends to those who speak of connections that it does not know; none by default.
+    pub strays: ErrorRate,
     /// What the only worker would share with others ([`Director::new`]); ignored by [`Director::sharing`].
     pub shared: SharedConfig,
     /// Sessions from which on full bursts stay under way while the next ones are looked at. With fewer, the
@@ -47,6 +50,7 @@ impl Default for DirectorConfig {
             waiting: 256,
             isn_key: [0, 0],
             errors: ErrorRate::default(),
+            strays: ErrorRate::NONE,
             shared: SharedConfig::default(),
             in_flight_from: 1 << 17,
         }
@@ -59,6 +63,7 @@ impl fmt::Debug for DirectorConfig {
             .field("hops", &self.hops)
             .field("waiting", &self.waiting)
             .field("errors", &self.errors)
+            .field("strays", &self.strays)
             .field("shared", &self.shared)
             .field("in_flight_from", &self.in_flight_from)
             .finish_non_exhaustive()
@@ -109,6 +114,8 @@ pub struct Director<'m, P = Whole> {
     pub(crate) in_flight_from: u32,
     pub(crate) short_way: u64,
     pub(crate) complaints: Bucket,
+    pub(crate) resets: Bucket,
+    pub(crate) asking: Asking,
     /// Identification of the newest outer header.
     pub(crate) ip_id: u16,
     pub(crate) peers: Option<Peers>,
@@ -149,6 +156,8 @@ impl<'m, P: PortPlan> Director<'m, P> {
             in_flight_from: config.in_flight_from,
             short_way: 0,
             complaints: Bucket::new(config.errors),
+            resets: Bucket::new(config.strays),
+            asking: Asking::default(),
             ip_id: 0,
             peers: None,
             passes: 0,
@@ -221,20 +230,6 @@ impl<'m, P: PortPlan> Director<'m, P> {
         report
     }
 
-    /// Ends sessions whose time has passed, looking at no more than about `budget` of them; returns how
-    /// many ended. To be called once per round, and more often when idle.
-    pub fn expire(&mut self, now: Time, budget: u32) -> u32 {
-        let mut budget = budget;
-        let mut ended = 0u32;
-        while let Some(id) = self.store.next_expired(now.tick(), &mut budget) {
-            let Some(session) = self.store.close(id) else { break };
-            self.closed(now.tick(), &session, Closed::Expired);
-            self.counters.sessions_expired = self.counters.sessions_expired.wrapping_add(1);
-            ended = ended.wrapping_add(1);
-        }
-        ended
-    }
-
     /// Books a session out that the store has closed.
     pub(crate) fn closed(&mut self, now: Tick, session: &Session, why: Closed) {
         self.generation.moved(&self.shared, session.server, Some(session.state), None);
@@ -270,6 +265,7 @@ impl<'m, P: PortPlan> Director<'m, P> {
         self.reroute_some();
         self.generation.tick(now.tick());
         self.drain(now, lane, out);
+        self.ask_expired(now, lane, out);
         if self.swept != now.tick() {
             self.swept = now.tick();
             // A minute for all places, whatever the number of workers.
@@ -328,7 +324,7 @@ impl<'m, P: PortPlan> Director<'m, P> {
     #[must_use]
     pub fn next_deadline(&self, now: Time) -> Option<Time> {
         let due = self.store.next_deadline(now);
-        if self.drains.is_busy() { Some(now) } else { due }
+        if self.drains.is_busy() || !self.asking.is_empty() { Some(now) } else { due }
     }
 
     /// What it shares with other workers.

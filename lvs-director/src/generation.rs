@@ -52,6 +52,7 @@ pub(crate) struct Policy {
     pub(crate) strip_timestamps: bool,
     pub(crate) new_isn: bool,
     pub(crate) persistence: Option<Persistence>,
+    pub(crate) reset_on_expiry: bool,
 }
 
 impl Policy {
@@ -63,6 +64,7 @@ impl Policy {
             strip_timestamps: full && service.timestamps == TimestampPolicy::Strip,
             new_isn: full,
             persistence: service.persistence,
+            reset_on_expiry: service.flags.reset_on_expiry,
         }
     }
 }

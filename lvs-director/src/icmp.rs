@@ -57,6 +57,11 @@ impl<P: PortPlan> Director<'_, P> {
         if let Some(about) = self.about(&packet, dst, role) {
             return self.carry_error(now, lane, packet, &about, out);
         }
+        if role.own.is_some()
+            && let Some(report) = self.tunnel_error(now, lane, &packet, dst, out)
+        {
+            return report;
+        }
         if let Some(handed) = self.elsewhere(&packet, role) {
             return handed;
         }
@@ -152,7 +157,7 @@ impl<P: PortPlan> Director<'_, P> {
         Ok(verdict)
     }
 
-    fn count_error(&mut self, verdict: Verdict) {
+    pub(crate) fn count_error(&mut self, verdict: Verdict) {
         if !matches!(verdict, Verdict::Drop(_)) {
             let count = &mut self.counters.icmp_translated;
             *count = count.wrapping_add(1);

@@ -63,6 +63,7 @@ mod client_addr;
 mod director;
 mod drain;
 mod emit;
+mod expiry;
 mod fast;
 mod flight;
 mod fresh;
@@ -76,6 +77,8 @@ mod outputs;
 mod oversize;
 mod reset;
 mod short;
+mod stray;
+mod tunnel_error;
 mod workers;
 
 pub use director::{Director, DirectorConfig, Report};

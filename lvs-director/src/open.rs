@@ -108,9 +108,10 @@ impl<P: PortPlan> Director<'_, P> {
         out: &mut Outputs<L::Buf>,
         report: &mut Report,
     ) -> Result<Verdict, DropReason> {
-        let flags = check_flags(&packet.headers.transport)?;
+        let flags = check_flags(&packet.headers.transport)
+            .map_err(|reason| self.stray(now, lane, &packet, reason, out))?;
         if flags.is_some() && !is_pure_syn(flags) {
-            return Err(DropReason::NoSession);
+            return Err(self.stray(now, lane, &packet, DropReason::NoSession, out));
         }
         if packet.headers.ttl <= 1 {
             return Err(self.expired(now, lane, &packet, out));

@@ -23,18 +23,18 @@ const LONGEST: usize = 22 + 1280;
 const TTL: u8 = 64;
 const SECOND: u64 = 1_000_000_000;
 
-/// How many ICMP errors a director makes.
+/// How many answers of a kind a director makes by itself: ICMP errors, or resets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[doc(alias = "icmp_msgs_per_sec")]
 pub struct ErrorRate {
-    /// Errors a second in the long run; 0: none at all.
+    /// Answers a second in the long run; 0: none at all.
     pub per_second: u32,
-    /// Errors at once after a pause.
+    /// Answers at once after a pause.
     pub burst: u32,
 }
 
 impl ErrorRate {
-    /// No errors.
+    /// None.
     pub const NONE: Self = Self { per_second: 0, burst: 0 };
 }
 
@@ -62,11 +62,11 @@ impl Bucket {
         Self { price, most, saved: most, at: None }
     }
 
-    const fn is_open(&self) -> bool {
+    pub(crate) const fn is_open(&self) -> bool {
         self.price.is_some()
     }
 
-    fn take(&mut self, now: Time) -> bool {
+    pub(crate) fn take(&mut self, now: Time) -> bool {
         let Some(price) = self.price else { return false };
         let gone = self.at.map_or(0, |at| now.0.saturating_sub(at.0));
         self.at = Some(now);

@@ -1,4 +1,4 @@
-//! Resets of sessions that are ended on purpose.
+//! Resets of sessions that are ended on purpose, or that expire while their connection is open.
 //!
 //! A reset must carry exactly the next sequence number that its receiver expects (RFC 5961 section 3.2), which an
 //! established session's record does not know (decision 0007). Whoever sends a segment tells it: his acknowledgement
@@ -30,14 +30,14 @@ use lvs_core::wire::{Headers, Parsed, Transport, ethernet};
 
 /// The numbers and flags of a segment without payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Numbers {
-    seq: u32,
-    ack: u32,
-    flags: u8,
+pub(crate) struct Numbers {
+    pub(crate) seq: u32,
+    pub(crate) ack: u32,
+    pub(crate) flags: u8,
 }
 
 impl Numbers {
-    const fn reset(seq: u32) -> Self {
+    pub(crate) const fn reset(seq: u32) -> Self {
         Self { seq, ack: 0, flags: RST }
     }
 }
@@ -191,7 +191,7 @@ fn bare_packet<L: Lane>(
 
 /// Writes Ethernet, IP and TCP headers; returns their length. Time to live 64, identification 0, no fragments;
 /// window 0.
-fn bare_frame(tuple: &WireTuple, numbers: Numbers, out: &mut [u8; 74]) -> Option<usize> {
+pub(crate) fn bare_frame(tuple: &WireTuple, numbers: Numbers, out: &mut [u8; 74]) -> Option<usize> {
     let mut tcp = [0u8; 20];
     let [s0, s1] = tuple.sport().to_be_bytes();
     let [d0, d1] = tuple.dport().to_be_bytes();

@@ -38,6 +38,7 @@ fn fields(complaint: Complaint, v4: bool) -> (u8, u8, u32) {
     match (complaint, v4) {
         (TooBig { mtu }, true) => (3, 4, mtu),
         (TooBig { mtu }, false) => (2, 0, mtu),
+        (Complaint::Relayed { kind, code }, _) => (kind, code, 0),
         (TimeExceeded, true) => (11, 0, 0),
         (TimeExceeded, false) => (3, 0, 0),
         (Complaint::Unreachable(why), true) => match why {

@@ -66,7 +66,7 @@ pub fn director<'m>(
         .map_err(AssembleError::Store)?;
     let isn_key = [secrets.draw(), secrets.draw()];
     let shared = config.shared_config(secrets.draw());
-    let settings = DirectorConfig { isn_key, shared, ..DirectorConfig::default() };
+    let settings = DirectorConfig { isn_key, shared, ..config.director_config() };
     let worker = SchedulerArgs { worker: WorkerId(0), workers: 1 };
     Ok(Director::new(settings, store, Generation::new(Arc::new(snapshot), worker)))
 }

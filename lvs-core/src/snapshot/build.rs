@@ -306,6 +306,7 @@ impl Numbering {
             timestamps: spec.timestamps,
             timeouts: TimeoutClass(u8::try_from(class).unwrap_or(0)),
             persistence: spec.persistence,
+            flags: spec.flags,
             servers,
         };
         if let Some(place) = self.services.get_mut(id.index()) {

@@ -5,7 +5,8 @@ use crate::io::PortId;
 use crate::persistence::Persistence;
 use crate::sched::{SchedulerDef, Weight};
 use crate::service::{
-    ClientAddrMode, Encapsulation, Forwarding, ServerState, ServiceKey, TimestampPolicy,
+    ClientAddrMode, Encapsulation, Forwarding, ServerState, ServiceFlags, ServiceKey,
+    TimestampPolicy,
 };
 use crate::shared::Thresholds;
 use crate::timeouts::Timeouts;
@@ -131,6 +132,8 @@ pub struct ServiceSpec {
     pub timeouts: Timeouts,
     /// Whether a client stays with its server; `None` = each session is scheduled.
     pub persistence: Option<Persistence>,
+    /// What it does besides.
+    pub flags: ServiceFlags,
     /// Its servers, in order.
     pub servers: Vec<ServerSpec>,
 }

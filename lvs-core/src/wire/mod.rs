@@ -26,6 +26,7 @@ mod headers;
 pub mod icmpv4;
 pub mod icmpv6;
 pub mod ipv4;
+pub mod ipv4_option;
 pub mod ipv6;
 pub mod ipv6_ext;
 pub mod ndp;

@@ -6,6 +6,7 @@ use super::quoted::quoted_tuple;
 use crate::admit::Packet;
 use crate::director::{Director, Report};
 use crate::outputs::Outputs;
+use crate::tunnel_error::tunnelled_tuple;
 use lvs_core::addr::MacAddr;
 use lvs_core::id::WorkerId;
 use lvs_core::io::{Lane, PacketBuf};
@@ -102,6 +103,10 @@ impl<P: PortPlan> Director<'_, P> {
             return if self.passes == 0 { self.keeper(packet) } else { None };
         }
         if let Transport::Icmp { .. } = headers.transport {
+            if role.own.is_some() {
+                // About a tunnel packet, perhaps: the session is whose the packet inside was.
+                return tunnelled_tuple(packet).and_then(|(_, inside)| plan.arrival_of(&inside));
+            }
             let quoted = quoted_tuple(packet.buf.data(), headers)?;
             return if role.local.is_some() {
                 plan.owner_of_quoted(&quoted)

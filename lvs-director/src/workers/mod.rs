@@ -23,3 +23,4 @@ mod quoted;
 mod ring;
 
 pub use peers::{Peers, RingSize};
+pub(crate) use quoted::quoted_tuple;

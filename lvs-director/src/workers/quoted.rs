@@ -11,7 +11,7 @@ const ICMP: usize = 8;
 /// The tuple of the packet that an ICMP error quotes; `None` for other packets, for protocols without ports,
 /// for later fragments, and behind IPv6 extension headers. Nothing of the quoted packet is checked: it says
 /// only who may look at it.
-pub(super) fn quoted_tuple(frame: &[u8], headers: &Headers) -> Option<WireTuple> {
+pub(crate) fn quoted_tuple(frame: &[u8], headers: &Headers) -> Option<WireTuple> {
     if !is_error(headers) {
         return None;
     }

@@ -14,7 +14,7 @@ use lvs_core::flow::L4Proto::{self, Tcp, Udp};
 use lvs_core::sched::{SchedulerDef, Weight};
 use lvs_core::service::Forwarding::{self, FullNat, Nat};
 use lvs_core::service::{
-    ClientAddrMode, NoToaRoom, ServiceKey, TimestampPolicy, ToaOptions, ToaPlacement,
+    ClientAddrMode, NoToaRoom, ServiceFlags, ServiceKey, TimestampPolicy, ToaOptions, ToaPlacement,
 };
 use lvs_core::snapshot::{
     Interface, PoolSpec, Route, ServerSpec, ServiceSpec, SnapshotSpec, StaticNeighbour,
@@ -306,6 +306,7 @@ fn service(shape: &Shape, (addr, proto, forwarding, scheduler, pool, servers): R
         },
         timeouts: if shape.slow { Timeouts::KERNEL } else { Timeouts::LVS },
         persistence: None,
+        flags: ServiceFlags::default(),
         servers: servers
             .map(|(_, (addr, weight))| {
                 ServerSpec::new(RealAddr(addr.parse().unwrap()), Weight(weight))

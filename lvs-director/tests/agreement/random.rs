@@ -41,6 +41,7 @@ fn twist() -> impl Strategy<Value = Option<Twist>> {
             1 => Just(Twist::TagBeside),
             1 => Just(Twist::TagInside),
             1 => Just(Twist::IpOptions),
+            1 => any::<bool>().prop_map(Twist::SourceRoute),
             1 => any::<bool>().prop_map(Twist::Fragment),
             1 => Just(Twist::WrongIpSum),
             1 => (0usize..40).prop_map(Twist::Padding),

@@ -36,6 +36,7 @@ pub(crate) enum Twist {
     TagBeside,
     TagInside,
     IpOptions,
+    SourceRoute(bool),
     Fragment(bool),
     WrongIpSum,
     Padding(usize),
@@ -192,7 +193,11 @@ fn finish<P: Layer4>(packet: Packet<P>, twist: Option<&Twist>) -> MemBuf {
         Twist::ToGroup => packet.dst_mac(MacAddr::BROADCAST).build_buf(),
         Twist::TagBeside => packet.vlan_beside(7).build_buf(),
         Twist::TagInside => packet.vlan(9).build_buf(),
-        Twist::IpOptions if v6 => packet.build_buf(),
+        Twist::IpOptions | Twist::SourceRoute(_) if v6 => packet.build_buf(),
+        Twist::SourceRoute(strict) => {
+            let kind = if *strict { 137 } else { 131 };
+            packet.ip_options(&[1, kind, 7, 4, 10, 0, 0, 9]).build_buf()
+        }
         Twist::IpOptions => packet.ip_options(&[0x94, 4, 0, 0, 1]).build_buf(),
         Twist::Fragment(first) if v6 => {
             packet.ext(Ext::Fragment(if *first { 0 } else { 64 }, *first, 5)).build_buf()

@@ -130,6 +130,12 @@ drops! {
         let packet = from_client().syn().dst_mac(MacAddr::BROADCAST).build_buf();
         stage.refused(reason, CLIENTS, packet);
     };
+    SourceRoute, a_packet_that_prescribes_its_way => |reason| {
+        for kind in [131, 137] {
+            let packet = from_client().syn().ip_options(&[1, kind, 7, 4, 10, 0, 0, 9]).build_buf();
+            full().stage().refused(reason, CLIENTS, packet);
+        }
+    };
     Fragment, a_fragment_of_a_connection => |reason| {
         let mut stage = full().stage();
         let packet = || from_client().syn().payload_len(28);

@@ -9,7 +9,9 @@ use lvs_core::io::mem::{MemBuf, MemLane, MemPort};
 use lvs_core::io::{Burst, Lane, PortId};
 use lvs_core::plan::Whole;
 use lvs_core::sched::{SchedulerArgs, Weight};
-use lvs_core::service::{ClientAddrMode, Encapsulation, Forwarding, ServiceKey, TimestampPolicy};
+use lvs_core::service::{
+    ClientAddrMode, Encapsulation, Forwarding, ServiceFlags, ServiceKey, TimestampPolicy,
+};
 use lvs_core::session::{HeapMemory, SessionStore, StoreConfig, TableConfig};
 use lvs_core::snapshot::{Interface, ServerSpec, ServiceSpec, SnapshotSpec, StaticNeighbour};
 use lvs_core::time::Time;
@@ -97,6 +99,7 @@ fn spec(config: &Value) -> SnapshotSpec {
         timestamps: TimestampPolicy::Keep,
         timeouts,
         persistence: None,
+        flags: ServiceFlags::default(),
         servers: entries(service, "servers").iter().map(|s| server(s, tunnel(service))).collect(),
     };
     SnapshotSpec {

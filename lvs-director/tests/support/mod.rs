@@ -7,6 +7,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 pub mod bench;
+pub mod talk;
 
 use core::net::{IpAddr, SocketAddr};
 use lvs_core::addr::{RealAddr, VirtualAddr};
@@ -15,7 +16,9 @@ use lvs_core::flow::L4Proto;
 use lvs_core::id::WorkerId;
 use lvs_core::plan::Whole;
 use lvs_core::sched::{SchedulerArgs, Weight};
-use lvs_core::service::{ClientAddrMode, Forwarding, ServiceKey, TimestampPolicy, ToaOptions};
+use lvs_core::service::{
+    ClientAddrMode, Forwarding, ServiceFlags, ServiceKey, TimestampPolicy, ToaOptions,
+};
 use lvs_core::session::{HeapMemory, SessionStore, StoreConfig, TableConfig};
 use lvs_core::shared::{Shared, SharedConfig};
 use lvs_core::snapshot::{Interface, PoolSpec, ServerSpec, ServiceSpec, SnapshotSpec};
@@ -41,6 +44,7 @@ pub fn service(
         timestamps: TimestampPolicy::Strip,
         timeouts: Timeouts::LVS,
         persistence: None,
+        flags: ServiceFlags::default(),
         servers: servers
             .iter()
             .map(|addr| {

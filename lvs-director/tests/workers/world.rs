@@ -14,7 +14,7 @@ use lvs_core::io::mem::{MemBuf, MemNic, MemPort};
 use lvs_core::io::{PacketBuf, PortId};
 use lvs_core::plan::PortPlan;
 use lvs_core::sched::Weight;
-use lvs_core::service::{ClientAddrMode, Forwarding, ServiceKey, TimestampPolicy};
+use lvs_core::service::{ClientAddrMode, Forwarding, ServiceFlags, ServiceKey, TimestampPolicy};
 use lvs_core::session::{HeapMemory, StoreConfig, TableConfig};
 use lvs_core::snapshot::{
     Interface, PoolSpec, Route, ServerSpec, ServiceSpec, Snapshot, SnapshotSpec, StaticNeighbour,
@@ -102,6 +102,7 @@ pub fn spec() -> SnapshotSpec {
                 timestamps: TimestampPolicy::Strip,
                 timeouts: Timeouts::LVS,
                 persistence: None,
+                flags: ServiceFlags::default(),
                 servers: servers(v6)
                     .map(|server| ServerSpec::new(RealAddr(server), Weight(1)))
                     .collect(),

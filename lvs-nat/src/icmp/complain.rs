@@ -50,6 +50,14 @@ pub enum Complaint {
     TimeExceeded,
     /// It cannot be delivered.
     Unreachable(Unreachable),
+    /// What an error of the same IP version has said about the packet that it travelled in, without a number of
+    /// its own.
+    Relayed {
+        /// Type of that error.
+        kind: u8,
+        /// Its code.
+        code: u8,
+    },
 }
 
 impl Complaint {
@@ -60,6 +68,7 @@ impl Complaint {
                 (icmpv4::UNREACHABLE, 4, mtu.min(u16::MAX.into()))
             }
             (Family::V6, Self::TooBig { mtu }) => (icmpv6::PACKET_TOO_BIG, 0, mtu),
+            (_, Self::Relayed { kind, code }) => (kind, code, 0),
             (Family::V4, Self::TimeExceeded) => (icmpv4::TIME_EXCEEDED, 0, 0),
             (Family::V6, Self::TimeExceeded) => (icmpv6::TIME_EXCEEDED, 0, 0),
             (Family::V4, Self::Unreachable(why)) => {

@@ -109,7 +109,7 @@ pub(super) struct Quote<'a> {
 }
 
 impl Quote<'_> {
-    fn carried(&self, family: Family) -> Option<Carried> {
+    pub(super) fn carried(&self, family: Family) -> Option<Carried> {
         let start = self.transport.first_chunk::<FEWEST>().filter(|_| !self.later)?;
         let &[a, b, c, d, e, f, _, _] = start;
         if let Some(proto) = L4Proto::from_number(self.protocol) {

@@ -1,9 +1,10 @@
 //! An ICMP error about one of the director's own tunnel packets.
 
-use super::embedded::{Quote, error_kind, mtu_of, quote_v4, quote_v6};
+use super::embedded::{Carried, Quote, error_kind, mtu_of, quote_v4, quote_v6};
 use crate::tunnel::{GRE, ip_in_ip};
 use core::net::IpAddr;
 use lvs_core::addr::Family;
+use lvs_core::flow::WireTuple;
 use lvs_core::wire::{Headers, PROTOCOL_UDP};
 
 /// What an error about a tunnel packet tells.
@@ -31,6 +32,21 @@ impl Tunnelled {
     pub fn packet<'a>(&self, frame: &'a [u8], headers: &Headers) -> &'a [u8] {
         let end = usize::try_from(headers.end).unwrap_or(usize::MAX).min(frame.len());
         frame.get(usize::from(self.inner)..end).unwrap_or_default()
+    }
+
+    /// Source and destination of the inner packet; `None` when the error quotes too little of it, it is a later
+    /// fragment, or of a protocol without ports.
+    #[must_use]
+    pub fn flow(&self, frame: &[u8], headers: &Headers) -> Option<WireTuple> {
+        let packet = self.packet(frame, headers);
+        let quote = match self.family {
+            Family::V4 => quote_v4(packet)?,
+            Family::V6 => quote_v6(packet)?,
+        };
+        match quote.carried(self.family)? {
+            Carried::Flow(tuple) => Some(tuple),
+            Carried::Echo(_) => None,
+        }
     }
 }
 

@@ -43,13 +43,18 @@ pub(super) fn blank(frame: &mut [u8], field: &str) {
                 zero(l4 + 8 + 10, 2);
             }
         }
+        // The upper half of what is unused, too, which nobody sets.
+        "icmp.mtu" if matches!(proto, Some(1 | 58)) => {
+            zero(l4 + 2, 2);
+            zero(l4 + 4, 4);
+        }
         "udp.checksum" if proto == Some(17) => zero(l4 + 6, 2),
         "udp.source_port" if proto == Some(17) => {
             zero(l4, 2);
             zero(l4 + 6, 2);
         }
         "ip.id" | "ip.tos" | "ip.ttl" | "ip.dont_fragment" | "ip.flow_label"
-        | "icmp.quoted_ttl" | "udp.checksum" | "udp.source_port" => {}
+        | "icmp.quoted_ttl" | "icmp.mtu" | "udp.checksum" | "udp.source_port" => {}
         other => panic!("no field {other}"),
     }
 }

@@ -112,6 +112,23 @@ impl Ip {
         !self.dst.is_ipv6() && self.network[6] & 0x40 == 0
     }
 
+    /// Whether an IPv4 option prescribes the way: loose (131) or strict (137).
+    pub(super) fn is_source_routed(&self) -> bool {
+        if self.dst.is_ipv6() {
+            return false;
+        }
+        let mut rest = &self.network[20..];
+        while let [kind, after @ ..] = rest {
+            match kind {
+                0 => return false,
+                1 => rest = after,
+                131 | 137 => return true,
+                _ => rest = &rest[usize::from(after[0])..],
+            }
+        }
+        false
+    }
+
     /// Whether this is an ICMP error: below 128 in IPv6.
     pub(super) fn is_error(&self) -> bool {
         match self.icmp() {

@@ -179,6 +179,9 @@ impl Model {
         if self.world.is(src).ours() {
             return drop(DropReason::SpoofedSource);
         }
+        if packet.ip.is_source_routed() {
+            return drop(DropReason::SourceRoute);
+        }
         let is = self.world.is(dst);
         if packet.ip.fragment {
             let hosts = is.own.is_some() && !is.virt;

@@ -16,7 +16,8 @@ use lvs_core::persistence::{Persistence, Since};
 use lvs_core::plan::{PlanError, Whole};
 use lvs_core::sched::{SchedulerDef, Weight};
 use lvs_core::service::{
-    self, ClientAddrMode, Encapsulation, NoToaRoom, ServiceKey, TimestampPolicy, ToaOptions,
+    self, ClientAddrMode, Encapsulation, NoToaRoom, ServiceFlags, ServiceKey, TimestampPolicy,
+    ToaOptions,
 };
 use lvs_core::session::{SessionStore, StoreConfig, TableConfig, TcpState};
 use lvs_core::shared::{SharedConfig, Thresholds};
@@ -26,6 +27,7 @@ use lvs_core::snapshot::{
     StaticNeighbour,
 };
 use lvs_core::timeouts;
+use lvs_director::{DirectorConfig, ErrorRate};
 
 /// The configuration cannot be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,6 +152,7 @@ impl Config {
             },
             timeouts: self.timeouts_of(service),
             persistence: self.persistence_of(service),
+            flags: self.flags_of(service),
             servers: service.servers.iter().map(server).collect(),
         })
     }
@@ -161,11 +164,34 @@ impl Config {
         service.timeouts.over(director)
     }
 
+    fn profile_of(&self, service: &Service) -> Profile {
+        service.timeouts.profile.or(self.timeouts.profile).unwrap_or(Profile::Lvs)
+    }
+
+    /// What a service does besides.
+    #[must_use]
+    pub fn flags_of(&self, service: &Service) -> ServiceFlags {
+        let lvs = self.profile_of(service) == Profile::Lvs;
+        ServiceFlags { reset_on_expiry: service.reset_on_expiry.unwrap_or(lvs) }
+    }
+
+    /// What a director makes by itself, how many ICMP errors and how many resets; keys and sizes are those of the
+    /// default.
+    #[must_use]
+    pub fn director_config(&self) -> DirectorConfig {
+        let rate = |per_second: u32| ErrorRate { per_second, burst: (per_second / 20).max(1) };
+        DirectorConfig {
+            errors: rate(self.director.icmp_errors),
+            strays: rate(self.director.reset_on_miss),
+            ..DirectorConfig::default()
+        }
+    }
+
     /// How clients of a service stay with their servers; `None` = they do not.
     #[must_use]
     pub fn persistence_of(&self, service: &Service) -> Option<Persistence> {
         let written = &service.persistence;
-        let profile = service.timeouts.profile.or(self.timeouts.profile).unwrap_or(Profile::Lvs);
+        let profile = self.profile_of(service);
         let wanted = profile == Profile::Lvs || written.timeout.is_some();
         if !written.enabled.unwrap_or(wanted) {
             return None;

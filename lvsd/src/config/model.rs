@@ -7,6 +7,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use lvs_core::addr::{Family, MacAddr, Prefix};
 use lvs_core::flow::L4Proto;
+use lvs_director::ErrorRate;
 
 /// A whole configuration.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -69,6 +70,10 @@ pub struct Director {
     pub templates: u32,
     /// What the session memory is made of.
     pub huge_pages: HugePages,
+    /// ICMP errors a second.
+    pub icmp_errors: u32,
+    /// Resets a second to segments of no session.
+    pub reset_on_miss: u32,
 }
 
 /// `huge_pages` of `[director]`.
@@ -92,6 +97,8 @@ impl Default for Director {
             workers: 1,
             templates: 65_536,
             huge_pages: HugePages::Auto,
+            icmp_errors: ErrorRate::default().per_second,
+            reset_on_miss: 0,
         }
     }
 }
@@ -417,6 +424,8 @@ pub struct Service {
     pub timeouts: Timeouts,
     /// How clients stay with their servers.
     pub persistence: Persistence,
+    /// Whether connections that expire are reset; `None` follows the profile.
+    pub reset_on_expiry: Option<bool>,
     /// `[[service.server]]`, in the order of the file.
     pub servers: Vec<Server>,
 }

@@ -21,6 +21,8 @@ const MOST_SESSIONS: i64 = 1 << 26;
 const MOST_WORKERS: i64 = 64;
 /// Most persistent clients: their memory is then about 1 GiB.
 const MOST_TEMPLATES: i64 = 1 << 24;
+/// Answers of a kind that the director may make by itself, a second.
+const MOST_ANSWERS: i64 = 1_000_000;
 /// Most addresses of one pool: about 260 million sessions.
 const MOST_POOL_ADDRESSES: u128 = 1 << 12;
 /// The tree as far as it can be read.
@@ -125,6 +127,17 @@ fn director(table: &mut Table<'_, '_>, sink: &mut Sink) -> Director {
             .value,
         huge_pages: table
             .or("huge_pages", default.huge_pages, |v| value::choice(v, &HUGE_PAGES), sink)
+            .value,
+        icmp_errors: table
+            .or("icmp_errors", default.icmp_errors, |v| value::integer(v, 0, MOST_ANSWERS), sink)
+            .value,
+        reset_on_miss: table
+            .or(
+                "reset_on_miss",
+                default.reset_on_miss,
+                |v| value::integer(v, 0, MOST_ANSWERS),
+                sink,
+            )
             .value,
     }
 }

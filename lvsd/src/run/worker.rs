@@ -76,7 +76,7 @@ impl<'m> Worker<'m> {
         let store = SessionStore::new(layout.worker_store(secrets.draw()), plan, memory)
             .map_err(|error| error.to_string())?;
         let isn_key = [secrets.draw(), secrets.draw()];
-        let settings = DirectorConfig { isn_key, ..DirectorConfig::default() };
+        let settings = DirectorConfig { isn_key, ..layout.director_config() };
         let generation = Generation::new(snapshot, args);
         let names = layout.ports.iter().map(|port| port.name.value.clone()).collect();
         let mut director = Director::sharing(settings, store, generation, shared);

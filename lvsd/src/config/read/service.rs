@@ -74,6 +74,7 @@ pub(super) fn service(
         inner.finish();
         read
     });
+    let reset_on_expiry = table.optional("reset_on_expiry", value::boolean, sink);
     let persistence = persistence(table, sink);
     let (servers, servers_written) = servers(table, sink);
     let address = address?;
@@ -90,6 +91,7 @@ pub(super) fn service(
         timestamps,
         timeouts: timeouts.unwrap_or_default(),
         persistence,
+        reset_on_expiry: reset_on_expiry.map(|wanted| wanted.value),
         servers,
     };
     Some((service, Written { toa: toa_written, servers: servers_written }))
