@@ -100,6 +100,20 @@ pub struct Counters {
     pub toa_stripped: u64,
     /// Segments that should have carried the client address and had no room; policy decided.
     pub toa_no_room: u64,
+    /// Segments of the director's own without payload that carried a client address ahead of one without room.
+    pub toa_ahead: u64,
+    /// Client segments and datagrams that got a PROXY header, repeated ones too.
+    pub proxy_sent: u64,
+    /// Segments of the director's own that carried a PROXY header ahead of one without room.
+    pub proxy_ahead: u64,
+    /// PROXY headers of clients that gave way to one of the director's.
+    pub proxy_replaced: u64,
+    /// PROXY headers of clients that were believed and left as they were.
+    pub proxy_kept: u64,
+    /// PROXY headers sent right after a handshake, without data of the client; repeated ones too.
+    pub proxy_alone: u64,
+    /// SYNs whose data, or whose wish to send some, was taken out, as a PROXY header has to come first.
+    pub syn_data_cut: u64,
     /// Checksums completed in software because the port cannot.
     pub csum_completed: u64,
     /// ICMP errors about packets of sessions, translated and sent on.
@@ -137,6 +151,13 @@ impl Default for Counters {
             toa_compacted: 0,
             toa_stripped: 0,
             toa_no_room: 0,
+            toa_ahead: 0,
+            proxy_sent: 0,
+            proxy_ahead: 0,
+            proxy_replaced: 0,
+            proxy_kept: 0,
+            proxy_alone: 0,
+            syn_data_cut: 0,
             csum_completed: 0,
             icmp_translated: 0,
             icmp_made: 0,
@@ -194,6 +215,13 @@ impl Counters {
             (&mut self.toa_compacted, other.toa_compacted),
             (&mut self.toa_stripped, other.toa_stripped),
             (&mut self.toa_no_room, other.toa_no_room),
+            (&mut self.toa_ahead, other.toa_ahead),
+            (&mut self.proxy_sent, other.proxy_sent),
+            (&mut self.proxy_ahead, other.proxy_ahead),
+            (&mut self.proxy_replaced, other.proxy_replaced),
+            (&mut self.proxy_kept, other.proxy_kept),
+            (&mut self.proxy_alone, other.proxy_alone),
+            (&mut self.syn_data_cut, other.syn_data_cut),
             (&mut self.csum_completed, other.csum_completed),
             (&mut self.icmp_translated, other.icmp_translated),
             (&mut self.icmp_made, other.icmp_made),
@@ -241,7 +269,7 @@ impl fmt::Debug for Counters {
 impl Counters {
     /// Every counter but `received` and the drops, by its stable name.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, u64); 25] {
+    pub const fn named(&self) -> [(&'static str, u64); 32] {
         [
             ("forwarded", self.forwarded),
             ("answered", self.answered),
@@ -263,6 +291,13 @@ impl Counters {
             ("toa_compacted", self.toa_compacted),
             ("toa_stripped", self.toa_stripped),
             ("toa_no_room", self.toa_no_room),
+            ("toa_ahead", self.toa_ahead),
+            ("proxy_sent", self.proxy_sent),
+            ("proxy_ahead", self.proxy_ahead),
+            ("proxy_replaced", self.proxy_replaced),
+            ("proxy_kept", self.proxy_kept),
+            ("proxy_alone", self.proxy_alone),
+            ("syn_data_cut", self.syn_data_cut),
             ("csum_completed", self.csum_completed),
             ("icmp_translated", self.icmp_translated),
             ("icmp_made", self.icmp_made),
@@ -311,6 +346,13 @@ mod tests {
             toa_compacted,
             toa_stripped,
             toa_no_room,
+            toa_ahead,
+            proxy_sent,
+            proxy_ahead,
+            proxy_replaced,
+            proxy_kept,
+            proxy_alone,
+            syn_data_cut,
             csum_completed,
             icmp_translated,
             icmp_made,
@@ -339,6 +381,13 @@ mod tests {
             toa_compacted,
             toa_stripped,
             toa_no_room,
+            toa_ahead,
+            proxy_sent,
+            proxy_ahead,
+            proxy_replaced,
+            proxy_kept,
+            proxy_alone,
+            syn_data_cut,
             csum_completed,
             icmp_translated,
             icmp_made,

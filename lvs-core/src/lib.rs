@@ -64,6 +64,8 @@ extern crate alloc;
 
 pub mod addr;
 pub mod checksum;
+#[cfg(feature = "alloc")]
+mod client_addr;
 pub mod counters;
 pub mod event;
 pub mod flow;

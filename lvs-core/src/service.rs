@@ -10,6 +10,11 @@ use alloc::boxed::Box;
 use core::fmt;
 use core::time::Duration;
 
+pub use crate::client_addr::{
+    ClientAddrMode, ClientHeader, NoToaRoom, ProxyOptions, ProxyTiming, ProxyVersion, ToaOptions,
+    ToaPlacement,
+};
+
 /// How packets reach a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[doc(alias = "IP_VS_CONN_F_MASQ")]
@@ -82,69 +87,6 @@ pub struct ServiceKey {
     pub proto: L4Proto,
     /// Address and port; port 0 = every port that no other service of the address has.
     pub addr: VirtualAddr,
-}
-
-/// What to do with a segment that should carry the client's address and has no room for it, not even
-/// after its options were compacted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum NoToaRoom {
-    /// Send the address ahead on a segment of its own without payload, then the segment as it is. A
-    /// SYN goes without; the segments behind it carry the address.
-    #[default]
-    SeparateAck,
-    /// Drop the segment; the sender's retransmission meets the same fate, which makes the fault seen.
-    Drop,
-}
-
-/// On which client segments the address option travels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ToaPlacement {
-    /// On the SYN.
-    pub syn: bool,
-    /// On the segment that ends the handshake, and on every later one until the server has sent data
-    /// that the client acknowledged.
-    pub until_server_data: bool,
-}
-
-impl Default for ToaPlacement {
-    fn default() -> Self {
-        Self { syn: true, until_server_data: true }
-    }
-}
-
-/// The client-address TCP option.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ToaOptions {
-    /// Option kind for IPv4 clients (8 bytes).
-    pub kind_v4: u8,
-    /// Option kind for IPv6 clients (20 bytes).
-    pub kind_v6: u8,
-    /// Which segments carry it.
-    pub placement: ToaPlacement,
-    /// What happens when it does not fit.
-    pub no_room: NoToaRoom,
-}
-
-impl Default for ToaOptions {
-    fn default() -> Self {
-        Self {
-            kind_v4: 254,
-            kind_v6: 254,
-            placement: ToaPlacement::default(),
-            no_room: NoToaRoom::default(),
-        }
-    }
-}
-
-/// How a server learns who the client is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ClientAddrMode {
-    /// Not at all (NAT keeps the address anyway).
-    #[default]
-    None,
-    /// By TCP option.
-    Toa(ToaOptions),
 }
 
 /// What happens to the TCP timestamp option of FullNAT clients. Many clients share one local address,

@@ -102,6 +102,7 @@ drop_reasons! {
     TooBig = "too_big", "The packet does not fit the next link.", "Lower the sender's MTU or MSS, or raise the link's MTU.";
     NoHeadroom = "no_headroom", "The buffer has no room for a growing header.", "Raise the lane's headroom.";
     NoToaRoom = "no_toa_room", "The client's address does not fit into the TCP options.", "Set no_room of the service's toa to separate-ack.";
+    ProxyOrder = "proxy_order", "The segment cannot be passed before the one that the PROXY header belongs to.", "Normal where segments overtake each other; the client repeats it. Else its first bytes were lost.";
     NoBuffer = "no_buffer", "No buffer was left for a packet of the director's own.", "Raise the lane's buffer count.";
     NoGso = "no_gso", "The port cannot send a segment train.", "Turn segmentation offload off at the sender.";
     TxFull = "tx_full", "The port's transmit queue stayed full.", "The link is saturated.";

@@ -6,6 +6,7 @@ use crate::director::{Director, Report};
 use crate::generation::{Policy, is_half_open};
 use crate::open::Before;
 use crate::outputs::Outputs;
+use crate::proxy::{Speaker, list_of, settle, settles, speaks_proxy};
 use lvs_core::counters::Carried;
 use lvs_core::flow::{Direction, WireTuple};
 use lvs_core::id::SessionId;
@@ -152,9 +153,13 @@ impl<P: PortPlan> Director<'_, P> {
         if !inbound {
             self.return_edits(&mut packet, passage);
         }
+        // What the packet has settled counts from the next one on.
         let rewrite = rewrite_of(&flow, passage.detail.as_ref()).ok_or(DropReason::NoSession)?;
         let csum = packet.buf.l4_csum();
         rewrite.apply(packet.buf.data_mut(), &packet.headers, csum).map_err(reason_of)?;
+        if let Some(detail) = passage.detail.as_ref().filter(|_| !inbound) {
+            self.proxy_return(&mut packet, &list_of(detail));
+        }
         if let Some(mut ahead) = ahead {
             let csum = ahead.buf.l4_csum();
             rewrite.apply(ahead.buf.data_mut(), &ahead.headers, csum).map_err(reason_of)?;
@@ -187,8 +192,12 @@ impl<P: PortPlan> Director<'_, P> {
         }
         detail.client_isn = seq;
         detail.server_first = 0;
+        detail.edit = (0, 0);
         if passage.policy.toa.is_some() {
             detail.pending |= pending::TOA;
+        }
+        if passage.policy.proxy.is_some() {
+            detail.pending |= pending::PROXY;
         }
         Ok(())
     }
@@ -200,10 +209,17 @@ impl<P: PortPlan> Director<'_, P> {
         now: Time,
         lane: &mut L,
         packet: &mut Packet<L::Buf>,
-        passage: &Passage,
+        passage: &mut Passage,
         out: &mut Outputs<L::Buf>,
     ) -> Result<Option<Packet<L::Buf>>, DropReason> {
         let hop = passage.flow.hop;
+        if let Some(detail) = passage.detail.as_mut().filter(|detail| speaks_proxy(detail)) {
+            let (quad, options) = (passage.flow.quad, passage.policy.proxy);
+            let mut speaker = Speaker { detail, quad, hop, options };
+            let ahead = self.proxy_inbound(now, lane, packet, &mut speaker, out)?;
+            self.drop_syn_timestamps(packet, passage.policy.strip_timestamps);
+            return Ok(ahead);
+        }
         let Some(toa) = passage.policy.toa else {
             self.fits_or_tell(now, lane, packet, (hop, 0), out)?;
             self.drop_syn_timestamps(packet, passage.policy.strip_timestamps);
@@ -257,8 +273,13 @@ impl<P: PortPlan> Director<'_, P> {
         let headers = &packet.headers;
         let payload = headers.end.saturating_sub(u32::from(headers.payload));
         let established = flow.after == TcpState::Established;
+        let settled = settles(detail, direction, packet);
         let _ = observe(detail, direction, &headers.transport, payload, established);
-        self.store.set_detail(passage.id, detail);
+        let Some(ack) = settled else { return self.store.set_detail(passage.id, detail) };
+        let mut after = *detail;
+        settle(&mut after, ack);
+        after.plain |= established && after.pending & pending::TOA == 0;
+        self.store.set_detail(passage.id, &after);
     }
 
     /// Everything that is done to a server's segment before its translation.

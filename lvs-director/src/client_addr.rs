@@ -232,7 +232,7 @@ pub(crate) fn observe(
         }
         _ => {}
     }
-    if established && detail.pending & pending::TOA == 0 {
+    if established && detail.pending & (pending::TOA | pending::PROXY) == 0 {
         detail.plain = true;
     }
     *detail != before

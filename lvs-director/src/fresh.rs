@@ -146,7 +146,7 @@ impl<P: PortPlan> Director<'_, P> {
             return None;
         }
         let service = self.snapshot().find_service(L4Proto::Tcp, IpAddr::V4(dst), virt.1)?;
-        let wanted = self.wanted(service.id).filter(|wanted| wanted.one_way.is_none())?;
+        let wanted = self.wanted(service.id).filter(Wanted::is_usual)?;
         let kinds = wanted.toa.map_or(KindSet::EMPTY, |toa| forged_kinds(&toa));
         Some(Front { virt, wanted, kinds })
     }

@@ -4,6 +4,7 @@
 //! that memory is neither taken nor freed on the packet path.
 
 use crate::client_addr::toa_of;
+use crate::proxy::proxy_of;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
@@ -14,7 +15,7 @@ use lvs_core::id::{HopId, PoolId, ServerId, ServiceId};
 use lvs_core::persistence::Persistence;
 use lvs_core::sched::{Scheduler, SchedulerArgs, ServerLoad};
 use lvs_core::service::{
-    Forwarding, RealServer, ServerState, TimestampPolicy, ToaOptions, VirtualService,
+    Forwarding, ProxyOptions, RealServer, ServerState, TimestampPolicy, ToaOptions, VirtualService,
 };
 use lvs_core::session::TcpState;
 use lvs_core::shared::Shared;
@@ -49,6 +50,7 @@ struct Balanced {
 pub(crate) struct Policy {
     pub(crate) service: Option<ServiceId>,
     pub(crate) toa: Option<ToaOptions>,
+    pub(crate) proxy: Option<ProxyOptions>,
     pub(crate) strip_timestamps: bool,
     pub(crate) new_isn: bool,
     pub(crate) persistence: Option<Persistence>,
@@ -61,6 +63,7 @@ impl Policy {
         Self {
             service: Some(service.id),
             toa: toa_of(service),
+            proxy: proxy_of(service),
             strip_timestamps: full && service.timestamps == TimestampPolicy::Strip,
             new_isn: full,
             persistence: service.persistence,

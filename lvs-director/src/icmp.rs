@@ -11,6 +11,7 @@ use crate::client_addr::growth;
 use crate::director::{Director, Report};
 use crate::one_way::take_hop;
 use crate::outputs::Outputs;
+use crate::proxy::list_of;
 use core::net::IpAddr;
 use lvs_core::flow::{Direction, L4Proto, WireTuple};
 use lvs_core::io::{Lane, PacketBuf};
@@ -152,6 +153,10 @@ impl<P: PortPlan> Director<'_, P> {
             other => other.apply(data, headers, csum),
         };
         edited.map_err(reason_of)?;
+        if let Some(list) = detail.as_ref().map(list_of).filter(|_| to_client) {
+            let quoted = lvs_nat::edit::quoted(buf.data_mut(), headers, &about.quote, csum, &list);
+            quoted.map_err(reason_of)?;
+        }
         let verdict = self.emit(now, lane, packet, flow.hop, out);
         self.count_error(verdict);
         Ok(verdict)

@@ -75,6 +75,7 @@ mod one_way;
 mod open;
 mod outputs;
 mod oversize;
+mod proxy;
 mod reset;
 mod short;
 mod stray;

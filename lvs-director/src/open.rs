@@ -7,13 +7,14 @@ use crate::client_addr::{forged_kinds, growth, toa_of};
 use crate::director::{Director, Report};
 use crate::one_way::{Way, take_hop};
 use crate::outputs::Outputs;
+use crate::proxy::proxy_of;
 use lvs_core::addr::{Family, LocalAddress, RealAddr};
 use lvs_core::event::{Closed, Event};
 use lvs_core::flow::{Direction, WireTuple};
 use lvs_core::id::{HopId, PoolId, ServerId, ServiceId, SessionId, TimeoutClass};
 use lvs_core::io::{Lane, PacketBuf};
 use lvs_core::plan::PortPlan;
-use lvs_core::service::{Forwarding, TimestampPolicy, ToaOptions};
+use lvs_core::service::{Forwarding, ProxyOptions, TimestampPolicy, ToaOptions};
 use lvs_core::session::{
     First, Missed, OneWay, Open, OpenError, Opened, Place, Previous, Quad, Reserved, TcpState,
     Translation, pending,
@@ -34,6 +35,7 @@ pub(crate) struct Wanted {
     pub(crate) one_way: Option<OneWay>,
     pub(crate) pool: Option<PoolId>,
     pub(crate) toa: Option<ToaOptions>,
+    pub(crate) proxy: Option<ProxyOptions>,
     pub(crate) strip_timestamps: bool,
     pub(crate) class: TimeoutClass,
 }
@@ -77,6 +79,22 @@ struct New {
     /// Of TCP: the client's initial sequence number.
     isn: Option<u32>,
     first: First,
+}
+
+impl Wanted {
+    /// Whether a SYN needs no more than an option and a translation.
+    pub(crate) const fn is_usual(&self) -> bool {
+        self.one_way.is_none() && self.proxy.is_none()
+    }
+
+    /// What is to be done on client segments of a new session.
+    const fn pending(&self) -> u8 {
+        match (&self.toa, &self.proxy) {
+            (Some(_), _) => pending::TOA,
+            (None, Some(_)) => pending::PROXY,
+            (None, None) => 0,
+        }
+    }
 }
 
 impl<P: PortPlan> Director<'_, P> {
@@ -204,6 +222,9 @@ impl<P: PortPlan> Director<'_, P> {
         let segment = segment_of(packet, flags);
         let isn = isn_of(&packet.headers.transport);
         let client_mss = if isn.is_some() { self.edit_options(packet, wanted) } else { 0 };
+        if let Some(proxy) = wanted.proxy {
+            self.begin_proxy(now, lane, packet, (&proxy, &quad, chosen.hop_in), out)?;
+        }
         if let Some(toa) = syn_toa {
             // A SYN never sends a segment ahead.
             let _ = self.insert_toa(now, lane, packet, &toa, &quad, chosen.hop_in)?;
@@ -220,7 +241,7 @@ impl<P: PortPlan> Director<'_, P> {
             segment: Some(segment),
             client_isn: isn.unwrap_or(0),
             client_mss,
-            pending: if isn.is_some() && wanted.toa.is_some() { pending::TOA } else { 0 },
+            pending: if isn.is_some() { wanted.pending() } else { 0 },
             template: chosen.template,
         };
         let new = New { quad, isn, first };
@@ -272,6 +293,7 @@ impl<P: PortPlan> Director<'_, P> {
             },
             pool: service.pool,
             toa: toa_of(service),
+            proxy: proxy_of(service),
             strip_timestamps: full && service.timestamps == TimestampPolicy::Strip,
             class: service.timeouts,
         })

@@ -15,6 +15,7 @@ use crate::emit::ETHERNET;
 use crate::generation::is_half_open;
 use crate::one_way::Way;
 use crate::outputs::Outputs;
+use crate::proxy::list_of;
 use core::net::IpAddr;
 use lvs_core::addr::MacAddr;
 use lvs_core::checksum::{AddrPair, Sum, l4_checksum};
@@ -99,7 +100,14 @@ impl<P: PortPlan> Director<'_, P> {
                 (flow.translation.ack_delta, Direction::Inbound, detail.hop_in, detail.hop_out)
             }
         };
-        let forth = Numbers::reset(seq.wrapping_add(delta).wrapping_add(syn));
+        let next = seq.wrapping_add(syn);
+        let next = match there {
+            Direction::Inbound => {
+                list_of(&detail).reset(next, detail.server_ack.wrapping_sub(delta))
+            }
+            Direction::Return => next,
+        };
+        let forth = Numbers::reset(next.wrapping_add(delta));
         self.send_bare(now, lane, toward(&flow.quad, other), back, Way::to(to_me), out);
         let Some(one_way) = flow.one_way else {
             self.send_bare(now, lane, toward(&flow.quad, there), forth, Way::to(to_other), out);

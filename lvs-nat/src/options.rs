@@ -128,6 +128,29 @@ pub fn survey_options(options: &[u8], kinds: KindSet) -> Survey {
     seen
 }
 
+/// Overwrites the options with which a SYN asks for TCP Fast Open or announces data, kind 34 and the experimental
+/// form (RFC 7413 section 4.1), with padding, and returns how many there were. Without them a server takes no
+/// data from the SYN, nor does it give a cookie out.
+///
+/// # Errors
+/// [`RewriteError`] when it is not TCP or the headers are another frame's; the frame is untouched.
+pub fn drop_fast_open(
+    frame: &mut [u8],
+    headers: &Headers,
+    csum: L4Csum,
+) -> Result<u8, RewriteError> {
+    Ok(edit(tcp_mut(frame, headers)?, csum, |options| {
+        let mut dropped = 0u8;
+        walk::edit_each(options, |_, option| {
+            if matches!(option, [walk::FAST_OPEN, ..] | [254, _, 0xf9, 0x89, ..]) {
+                option.fill(walk::NOP);
+                dropped = dropped.wrapping_add(1);
+            }
+        });
+        dropped
+    }))
+}
+
 /// Lowers the maximum segment size that a SYN or SYN-ACK announces to `most`; a smaller one stays.
 /// Returns the size as it is now, `None` when the segment announces none (nothing is added then).
 ///

@@ -9,7 +9,11 @@ use lvs_core::io::{Burst, L4Csum, Lane, PacketBuf, PortId};
 use lvs_core::wire::{Headers, Parsed};
 use lvs_nat::End;
 use lvs_nat::crc32c::{Change, Crc32c};
-use lvs_nat::edit::{EditList, Splice, StreamEdit, inbound, own, returning, splice};
+use lvs_nat::icmp::embedded;
+use lvs_nat::options::drop_fast_open;
+use lvs_nat::edit::{
+    EditList, Splice, StreamEdit, behind, inbound, own, quoted, reset, returning, splice,
+};
 use lvs_nat::nat64::{Links, Quote, To4, To6, error_to_v4, error_to_v6, v4_to_v6, v6_to_v4};
 use lvs_nat::proxy::policy::{ClientHeader, Decision, Policy, Undecided, decide};
 use lvs_nat::proxy::{Header, Recognised, Stored, Version, decode};
@@ -55,6 +59,15 @@ pub fn streams(frame: &mut [u8]) -> u64 {
             let bytes = |_| black_box(&b"abcdefghi"[..]);
             inbound(&mut packet, &headers, &list, bytes, black_box(1500)).is_ok().hash(&mut seen);
             returning(packet.data_mut(), &headers, csum, &list).is_ok().hash(&mut seen);
+            let mut one = EditList::<1>::default();
+            let edit = StreamEdit { at: black_box(9), removed: 3, inserted: black_box(5) };
+            one.push(edit).is_ok().hash(&mut seen);
+            behind(&mut packet, &headers, &one).is_ok().hash(&mut seen);
+            reset(&mut packet, &headers, &one, black_box(7)).is_ok().hash(&mut seen);
+            drop_fast_open(packet.data_mut(), &headers, csum).is_ok().hash(&mut seen);
+            if let Some(about) = embedded(packet.data(), &headers) {
+                quoted(packet.data_mut(), &headers, &about, csum, &one).is_ok().hash(&mut seen);
+            }
             packet.data().hash(&mut seen);
         }
     }

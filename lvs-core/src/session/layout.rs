@@ -178,9 +178,9 @@ pub(super) struct Cold {
     /// Server's newest acknowledgement, in its number space: RST on expiry toward the server, and the
     /// floor of the next incarnation's initial sequence number.
     pub(super) server_ack: u32,
-    /// Position of a payload edit in the client's number space.
+    /// An edit of the client's byte stream, packed by whoever makes it: length and position.
     pub(super) edit_position: u32,
-    /// Bytes it inserts.
+    /// Form of the edit and bytes that it removes; 0 = none.
     pub(super) edit_length: u16,
     /// Maximum segment size the client announced; 0 = none.
     pub(super) client_mss: u16,

@@ -326,6 +326,7 @@ impl<'m, L: Line> Table<'m, L> {
             one_way: tail.one_way(),
             template: cold.template.checked_sub(1),
             reset_owed: tail.has(flag::RESET_OWED),
+            told: cold.pending,
         })
     }
 
@@ -341,6 +342,7 @@ impl<'m, L: Line> Table<'m, L> {
             server_seq_end: cold.server_seq_end,
             server_ack: cold.server_ack,
             client_mss: cold.client_mss,
+            edit: (cold.edit_position, cold.edit_length),
             seq_delta: tail.seq_deltas[0],
             hop_in: HopId(tail.hops[0]),
             hop_out: HopId(tail.hops[1]),
@@ -364,6 +366,7 @@ impl<'m, L: Line> Table<'m, L> {
         cold.server_seq_end = detail.server_seq_end;
         cold.server_ack = detail.server_ack;
         cold.client_mss = detail.client_mss;
+        (cold.edit_position, cold.edit_length) = detail.edit;
         if detail.plain {
             tail.flags |= flag::PLAIN;
             if !was_plain {

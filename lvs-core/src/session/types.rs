@@ -11,12 +11,21 @@ use crate::time::Tick;
 use core::fmt;
 use core::net::IpAddr;
 
-/// Bits of [`Detail::pending`]: what is still to be done on client segments.
+/// Bits of [`Detail::pending`]: what is still to be done on client segments to tell the server who the
+/// client is, and what has been done.
 pub mod pending {
     /// The client's address still goes onto client segments.
     pub const TOA: u8 = 0x01;
-    /// The client's SYN has been seen; its initial sequence number is known.
-    pub const HANDSHAKE: u8 = 0x02;
+    /// A PROXY header is still to go out, or has not been acknowledged by the server yet.
+    pub const PROXY: u8 = 0x02;
+    /// The address went out as an option.
+    pub const TOLD_BY_TOA: u8 = 0x10;
+    /// The address went out as a PROXY header.
+    pub const TOLD_BY_PROXY: u8 = 0x20;
+    /// A segment had no room for the address; policy decided.
+    pub const NO_ROOM: u8 = 0x40;
+    /// The client sent an address of its own making, which was taken out.
+    pub const FORGED: u8 = 0x80;
 }
 
 /// Size of one family's table.
@@ -292,6 +301,8 @@ pub struct Detail {
     pub server_ack: u32,
     /// Maximum segment size that the client announced; 0 = none.
     pub client_mss: u16,
+    /// The edit of the client's byte stream, packed: position and length, form and bytes removed; zero = none.
+    pub edit: (u32, u16),
     /// Added to inbound sequence numbers.
     pub seq_delta: u32,
     /// Next hop toward the server.
@@ -340,6 +351,8 @@ pub struct Session {
     pub template: Option<u32>,
     /// Its ends are still to be told that it is over.
     pub reset_owed: bool,
+    /// How the server was told who the client is: bits of [`pending`].
+    pub told: u8,
 }
 
 /// A place in a [`SessionStore::scan`](super::SessionStore::scan).

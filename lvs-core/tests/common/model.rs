@@ -433,6 +433,7 @@ impl Model {
             one_way: None,
             template: None,
             reset_owed: false,
+            told: 0,
         };
         let detail = Detail {
             plain: open.plain,
@@ -561,6 +562,7 @@ impl Model {
             server_seq_end: number ^ 2,
             server_ack: number ^ 3,
             client_mss: u16::try_from(number >> 16).unwrap(),
+            edit: (number ^ 5, u16::try_from(number & 0xffff).unwrap()),
             seq_delta: number ^ 4,
             hop_in: HopId(1),
             hop_out: HopId(2),
@@ -575,6 +577,7 @@ impl Model {
             ..asked
         };
         known.expected.plain = stays_plain;
+        known.expected.told = asked.pending;
         known.expected.translation.seq_delta = asked.seq_delta;
         (known.expected.hop_in, known.expected.hop_out) = (asked.hop_in, asked.hop_out);
     }

@@ -12,7 +12,9 @@ use core::time::Duration;
 use lvs_core::addr::MacAddr;
 use lvs_core::io::mem::{MemBuf, MemMeta, MemPort};
 use lvs_core::io::{BURST, L4Csum};
-use lvs_core::service::{ClientAddrMode, Forwarding, NoToaRoom, ServerState, ToaOptions};
+use lvs_core::service::{
+    ClientAddrMode, Forwarding, NoToaRoom, ProxyOptions, ServerState, ToaOptions,
+};
 use lvs_core::verdict::{DropReason, Verdict};
 use lvs_testkit::build::{
     Csum, IcmpError, ROUTER_MAC, arp_request, icmp, icmp_error, ndp_solicit, raw, tcp, udp,
@@ -252,6 +254,12 @@ drops! {
         let mut stage = no_room(NoToaRoom::Drop).stage();
         let stuffed = from_client().syn().options(&[[34, 18].as_slice(), &[1; 16], &[30, 20], &[1; 18]].concat());
         stage.refused(reason, CLIENTS, stuffed.build_buf());
+    };
+    ProxyOrder, data_that_overtakes_the_first_byte => |reason| {
+        let mut plan = full();
+        plan.spec.services[0].client_addr = ClientAddrMode::Proxy(ProxyOptions::default());
+        let mut stage = established(plan);
+        stage.refused(reason, CLIENTS, from_client().seq(9).ack(100).payload("late").build_buf());
     };
     NoBuffer, no_buffer_for_a_segment_that_goes_ahead => |reason| {
         let mut plan = no_room(NoToaRoom::SeparateAck);

@@ -17,8 +17,8 @@
 //! | other changes of the payload | [`StreamEdit`] anywhere |
 //!
 //! [`EditList`] is the arithmetic, [`inbound`] edits a client's segment, [`returning`] a server's
-//! acknowledgement, [`splice`](fn@splice) changes a payload, [`own`] builds segments of the director's
-//! own. Everything is a function of the edit and the segment, so a retransmission gets the same bytes at
+//! acknowledgement, [`quoted`] what an ICMP error quotes, [`splice`](fn@splice) changes a payload, [`own`]
+//! builds segments of the director's own. Everything is a function of the edit and the segment, so a retransmission gets the same bytes at
 //! the same numbers however the client cuts it.
 //!
 //! # What a session stores
@@ -42,10 +42,12 @@
 mod acks;
 mod list;
 pub mod own;
+mod quoted;
 mod segment;
 mod splice;
 
 pub use acks::returning;
 pub use list::{Bias, EditList, EditListError, SegmentPlan, StreamEdit};
-pub use segment::inbound;
+pub use quoted::quoted;
+pub use segment::{behind, inbound, reset};
 pub use splice::{EditError, Splice, splice};

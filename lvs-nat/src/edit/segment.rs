@@ -66,6 +66,61 @@ pub fn inbound<'b, B: PacketBuf, const N: usize>(
     Ok(headers)
 }
 
+/// Edits a client's segment whose inserted bytes have gone ahead on a segment of their own
+/// ([`own::ahead`](crate::edit::own::ahead)): what they replace goes, and it stands behind them. One that
+/// carries no edit is edited as by [`inbound`].
+///
+/// # Errors
+/// [`EditError`]; the packet is then untouched.
+pub fn behind<B: PacketBuf>(
+    buf: &mut B,
+    headers: &Headers,
+    edits: &EditList<1>,
+) -> Result<Headers, EditError> {
+    let Transport::Tcp { flags, seq, .. } = headers.transport else {
+        return Err(EditError::Mismatch);
+    };
+    let payload = headers.end.saturating_sub(headers.payload.into());
+    let (fixed, _) = tcp_mut(buf.data_mut(), headers).map_err(mismatch)?;
+    let plan = edits.plan(seq, flags, payload, fixed.urgent.get());
+    let ([cut], Some(edit)) = (plan.cuts, edits.edits().first()) else {
+        return inbound(buf, headers, edits, |_| &[], u16::MAX);
+    };
+    let Some((at, cut)) = cut else { return inbound(buf, headers, edits, |_| &[], u16::MAX) };
+    if at != 0 {
+        // What stands in front of the insertion cannot go behind it.
+        return Err(EditError::OutOfReach);
+    }
+    let mut headers = match cut {
+        0 => *headers,
+        _ => splice(buf, headers, &Splice { at, cut, bytes: &[] }, u16::MAX)?,
+    };
+    let seq = plan.seq.wrapping_add(edit.inserted.into());
+    let urgent =
+        if flags & tcp::URG == 0 { plan.urgent } else { plan.urgent.saturating_sub(edit.inserted) };
+    renumber(buf, &mut headers, seq, urgent)?;
+    Ok(headers)
+}
+
+/// Gives a client's RST the number that the server expects ([`EditList::reset`]); `server_ack` in the numbers
+/// of the list.
+///
+/// # Errors
+/// [`EditError::Mismatch`]; the packet is then untouched.
+pub fn reset<B: PacketBuf, const N: usize>(
+    buf: &mut B,
+    headers: &Headers,
+    edits: &EditList<N>,
+    server_ack: u32,
+) -> Result<Headers, EditError> {
+    let Transport::Tcp { seq, .. } = headers.transport else { return Err(EditError::Mismatch) };
+    let (fixed, _) = tcp_mut(buf.data_mut(), headers).map_err(mismatch)?;
+    let urgent = fixed.urgent.get();
+    let mut headers = *headers;
+    renumber(buf, &mut headers, edits.reset(seq, server_ack), urgent)?;
+    Ok(headers)
+}
+
 /// Whether a packet may grow by so many bytes.
 fn room<B: PacketBuf>(buf: &B, headers: &Headers, grown: usize, mtu: u16) -> Result<(), EditError> {
     let l3 = usize::from(headers.l3);

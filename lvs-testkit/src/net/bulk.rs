@@ -1,6 +1,7 @@
 //! Bulk transfers that check every byte, both ways.
 
 use super::app::App;
+use super::proxy::{Proxied, read_proxy};
 use super::stack::{Listener, Stack, socket_addr};
 use core::net::SocketAddr;
 use smoltcp::iface::SocketHandle;
@@ -230,7 +231,10 @@ pub struct Served {
     pub peer: SocketAddr,
     /// The server's own address and port.
     pub local: SocketAddr,
+    /// What the PROXY header said, once it has been read, or why it could not be.
+    pub proxied: Option<Result<Proxied, String>>,
     socket: Option<SocketHandle>,
+    head: Option<Vec<u8>>,
     hello: Vec<u8>,
     progress: Progress,
 }
@@ -271,6 +275,24 @@ impl Served {
     fn pump(&mut self, stack: &mut Stack) {
         let Some(handle) = self.socket else { return };
         let socket = stack.tcp(handle);
+        // A header is taken byte by byte, so that nothing behind it is.
+        while let Some(head) = self.head.as_mut().filter(|_| socket.can_recv()) {
+            let mut byte = [0];
+            if socket.recv_slice(&mut byte) != Ok(1) {
+                break;
+            }
+            head.push(byte[0]);
+            self.proxied =
+                read_proxy(head).transpose().map(|read| read.map(|(proxied, _)| proxied));
+            self.head.take_if(|_| matches!(self.proxied, Some(Ok(_))));
+            if matches!(self.proxied, Some(Err(_))) {
+                socket.abort();
+                break;
+            }
+        }
+        if self.head.is_some() && socket.may_recv() {
+            return;
+        }
         while self.hello.len() < HELLO && socket.can_recv() {
             let mut bytes = [0; HELLO];
             let missing = HELLO - self.hello.len();
@@ -296,13 +318,21 @@ pub struct BulkServer {
     listener: Listener,
     served: Vec<Served>,
     reset: bool,
+    proxy: bool,
 }
 
 impl BulkServer {
     /// Listens on a port of all addresses of its host; 16 connections may be opening at once.
     #[must_use]
     pub const fn new(port: u16) -> Self {
-        Self { listener: Listener::new(port, 16), served: Vec::new(), reset: false }
+        Self { listener: Listener::new(port, 16), served: Vec::new(), reset: false, proxy: false }
+    }
+
+    /// Expects a PROXY header in front of everything, and resets connections without.
+    #[must_use]
+    pub const fn behind_proxy(mut self) -> Self {
+        self.proxy = true;
+        self
     }
 
     /// All connections so far, in the order of their opening.
@@ -323,7 +353,9 @@ impl App for BulkServer {
             let local = stack.tcp(handle).local_endpoint().map_or(peer, socket_addr);
             let progress = Progress::default();
             let socket = Some(handle);
-            self.served.push(Served { peer, local, socket, hello: Vec::new(), progress });
+            let (hello, head) = (Vec::new(), self.proxy.then(Vec::new));
+            let served = Served { peer, local, proxied: None, socket, head, hello, progress };
+            self.served.push(served);
         }
         let reset = core::mem::take(&mut self.reset);
         for served in &mut self.served {

@@ -38,8 +38,10 @@
 mod app;
 mod bulk;
 mod fin;
+mod greet;
 mod host;
 mod ping;
+mod proxy;
 mod segment;
 mod stack;
 mod tcp_echo;
@@ -48,8 +50,10 @@ mod udp;
 
 pub use app::{App, AppId};
 pub use bulk::{BulkClient, BulkServer, Served, stream};
+pub use greet::{GreetClient, GreetServer};
 pub use host::{Host, HostId};
 pub use ping::Ping;
+pub use proxy::{Proxied, read_proxy};
 pub use segment::{SegmentCounters, SegmentId, Wire};
 pub use stack::{Listener, Stack};
 pub use tcp_echo::EchoServer;

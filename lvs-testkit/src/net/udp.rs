@@ -1,6 +1,7 @@
 //! UDP request and answer.
 
 use super::app::App;
+use super::proxy::{Proxied, read_proxy};
 use super::stack::{Stack, socket_addr};
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -13,13 +14,27 @@ pub struct UdpEcho {
     port: u16,
     socket: Option<SocketHandle>,
     peers: Vec<SocketAddr>,
+    proxied: Option<Vec<Proxied>>,
 }
 
 impl UdpEcho {
     /// Answers on a port of all addresses of its host.
     #[must_use]
     pub const fn new(port: u16) -> Self {
-        Self { port, socket: None, peers: Vec::new() }
+        Self { port, socket: None, peers: Vec::new(), proxied: None }
+    }
+
+    /// Takes a PROXY header off the datagrams that have one.
+    #[must_use]
+    pub fn behind_proxy(mut self) -> Self {
+        self.proxied = Some(Vec::new());
+        self
+    }
+
+    /// What the headers said, in order.
+    #[must_use]
+    pub fn proxied(&self) -> &[Proxied] {
+        self.proxied.as_deref().unwrap_or_default()
     }
 
     /// Senders of the datagrams received so far, in order.
@@ -35,7 +50,13 @@ impl App for UdpEcho {
         let socket = stack.udp(handle);
         while socket.can_send() {
             let Ok((data, meta)) = socket.recv() else { break };
-            let data = data.to_vec();
+            let mut data = data.to_vec();
+            if let Some(proxied) = &mut self.proxied
+                && let Ok(Some((who, len))) = read_proxy(&data)
+            {
+                proxied.push(who);
+                data.drain(..len);
+            }
             self.peers.push(socket_addr(meta.endpoint));
             // Answered from the address that was asked.
             let _ = socket.send_slice(&data, meta);

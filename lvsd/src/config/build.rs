@@ -5,8 +5,9 @@
 //! rules and not in a user's file.
 
 use super::model::{
-    ClientAddrPolicy, Config, Forwarding, PersistentSince, Profile, SelfOwner, Server, ServerState,
-    Service, Timeouts, Timestamps, Toa, ToaNoRoom, ToaPlacement, Tunnel,
+    ClientAddrPolicy, Config, Forwarding, PersistentSince, Profile, Proxy, ProxyClientHeader,
+    ProxySend, SelfOwner, Server, ServerState, Service, Timeouts, Timestamps, Toa, ToaNoRoom,
+    ToaPlacement, Tunnel,
 };
 use core::fmt;
 use core::time::Duration;
@@ -16,8 +17,8 @@ use lvs_core::persistence::{Persistence, Since};
 use lvs_core::plan::{PlanError, Whole};
 use lvs_core::sched::{SchedulerDef, Weight};
 use lvs_core::service::{
-    self, ClientAddrMode, Encapsulation, NoToaRoom, ServiceFlags, ServiceKey, TimestampPolicy,
-    ToaOptions,
+    self, ClientAddrMode, ClientHeader, Encapsulation, NoToaRoom, ProxyOptions, ProxyTiming,
+    ProxyVersion, ServiceFlags, ServiceKey, TimestampPolicy, ToaOptions,
 };
 use lvs_core::session::{SessionStore, StoreConfig, TableConfig, TcpState};
 use lvs_core::shared::{SharedConfig, Thresholds};
@@ -144,6 +145,8 @@ impl Config {
             pool: service.local_pool,
             client_addr: match service.client_addr {
                 ClientAddrPolicy::Toa => ClientAddrMode::Toa(toa(&service.toa)),
+                ClientAddrPolicy::ProxyV1 => proxy(ProxyVersion::V1, &service.proxy),
+                ClientAddrPolicy::ProxyV2 => proxy(ProxyVersion::V2, &service.proxy),
                 ClientAddrPolicy::None => ClientAddrMode::None,
             },
             timestamps: match service.timestamps {
@@ -308,6 +311,21 @@ fn encapsulation(server: &Server) -> Encapsulation {
         Tunnel::Gre => Encapsulation::Gre { checksum },
         Tunnel::Gue => Encapsulation::Gue { dport: server.tunnel_port.value, checksum },
     }
+}
+
+fn proxy(version: ProxyVersion, proxy: &Proxy) -> ClientAddrMode {
+    ClientAddrMode::Proxy(ProxyOptions {
+        version,
+        client: match proxy.client_header {
+            ProxyClientHeader::Replace => ClientHeader::Replace,
+            ProxyClientHeader::Convert => ClientHeader::Convert,
+            ProxyClientHeader::Keep => ClientHeader::Keep,
+        },
+        timing: match proxy.send {
+            ProxySend::FirstData => ProxyTiming::FirstData,
+            ProxySend::Handshake => ProxyTiming::Handshake,
+        },
+    })
 }
 
 fn toa(toa: &Toa) -> ToaOptions {

@@ -29,8 +29,8 @@ pub use build::{BuildError, Secrets};
 pub use diag::{At, Diagnostic, Report, Severity, Span};
 pub use model::{
     ClientAddrPolicy, Config, Director, Forwarding, HugePages, LocalPool, Neighbour, Port, Profile,
-    Route, SelfAddress, SelfOwner, Server, Service, Target, Timeouts, Timestamps, Toa, ToaNoRoom,
-    ToaPlacement,
+    Proxy, ProxyClientHeader, ProxySend, Route, SelfAddress, SelfOwner, Server, Service, Target,
+    Timeouts, Timestamps, Toa, ToaNoRoom, ToaPlacement,
 };
 pub use plan::{Action, Change, Plan, generation};
 pub use range::{AddressRange, PortRange};

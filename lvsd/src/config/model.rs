@@ -298,8 +298,25 @@ pub enum Tunnel {
 pub enum ClientAddrPolicy {
     /// As a TCP option.
     Toa,
+    /// As a line in front of the first bytes.
+    ProxyV1,
+    /// As a binary header in front of the first bytes.
+    ProxyV2,
     /// Not at all (in NAT it sees it anyway).
     None,
+}
+
+impl ClientAddrPolicy {
+    /// Name in configurations.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Toa => "toa",
+            Self::ProxyV1 => "proxy-v1",
+            Self::ProxyV2 => "proxy-v2",
+            Self::None => "none",
+        }
+    }
 }
 
 /// What becomes of the TCP timestamp option of a client's SYN.
@@ -353,6 +370,37 @@ impl Default for Toa {
             no_room: ToaNoRoom::SeparateAck,
         }
     }
+}
+
+/// What becomes of a PROXY header that a client sends itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProxyClientHeader {
+    /// The director's takes its place.
+    #[default]
+    Replace,
+    /// It is believed, and translated into the service's version.
+    Convert,
+    /// It is believed, and stays.
+    Keep,
+}
+
+/// When a PROXY header goes to the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProxySend {
+    /// In front of the client's first bytes.
+    #[default]
+    FirstData,
+    /// With the end of the handshake.
+    Handshake,
+}
+
+/// `[service.proxy]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Proxy {
+    /// A header that the client sends itself.
+    pub client_header: ProxyClientHeader,
+    /// When it goes.
+    pub send: ProxySend,
 }
 
 /// From when the time of persistence counts.
@@ -418,6 +466,8 @@ pub struct Service {
     pub client_addr: ClientAddrPolicy,
     /// The option that carries it.
     pub toa: Toa,
+    /// The header that carries it.
+    pub proxy: Proxy,
     /// What becomes of timestamps.
     pub timestamps: Timestamps,
     /// What differs from [`Config::timeouts`].

@@ -39,6 +39,8 @@ pub(super) struct Reading {
 pub(super) struct Written {
     /// The header of its `toa` section.
     pub(super) toa: Option<Span>,
+    /// The header of its `proxy` section.
+    pub(super) proxy: Option<Span>,
     /// How many servers it names, faulty ones included.
     pub(super) servers: usize,
 }

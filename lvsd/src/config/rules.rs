@@ -3,7 +3,7 @@
 
 use super::build::group_number;
 use super::diag::{At, Diagnostic, Sink, Span};
-use super::model::{ClientAddrPolicy, Config, Forwarding, LocalPool, ServerState, Service, Tunnel};
+use super::model::{Config, Forwarding, LocalPool, ServerState, Service, Tunnel};
 use super::range::AddressRange;
 use super::read::Reading;
 use core::net::IpAddr;
@@ -212,9 +212,21 @@ fn services(reading: &Reading, sink: &mut Sink) {
         one_way(config, service, sink);
         tunnels(service, sink);
         pool_family(config, service, sink);
-        if let (Some(toa), ClientAddrPolicy::None) = (&written.toa, service.client_addr) {
-            let message = "`toa` has no effect: `client_addr` is \"none\" for this service";
-            sink.push(Diagnostic::warning(toa, message));
+        client_addr(service, written, sink);
+    }
+}
+
+/// Sections about another way to tell the client's address than the service has.
+fn client_addr(service: &Service, written: &super::read::Written, sink: &mut Sink) {
+    let now = service.client_addr.name();
+    let is_proxy = matches!(now, "proxy-v1" | "proxy-v2");
+    for (key, span, used) in
+        [("toa", &written.toa, now == "toa"), ("proxy", &written.proxy, is_proxy)]
+    {
+        if let (Some(span), false) = (span, used) {
+            let message =
+                format!("`{key}` has no effect: `client_addr` is \"{now}\" for this service");
+            sink.push(Diagnostic::warning(span, message));
         }
     }
 }

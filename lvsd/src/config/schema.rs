@@ -289,10 +289,10 @@ pub const SERVICE: Section = Section {
         ),
         key(
             "client_addr",
-            "\"toa\" or \"none\"",
+            "\"toa\", \"proxy-v1\", \"proxy-v2\" or \"none\"",
             "\"toa\" for TCP with fullnat, else \"none\"",
             "\"toa\"",
-            "How the server learns the client's address. `toa`: as a TCP option.",
+            "How the server learns the client's address. `toa`: as a TCP option. `proxy-v1`, `proxy-v2`: as a header of the PROXY protocol in front of the client's first bytes, of version 2 also in front of the first datagram of a UDP session; the server must expect it (nginx: `listen 80 proxy_protocol`).",
         ),
         key(
             "timestamps",
@@ -309,7 +309,7 @@ pub const SERVICE: Section = Section {
             "Whether both ends of a TCP connection are reset when its session expires in `tcp_established`, so that neither waits for the other. For fullnat and nat.",
         ),
     ],
-    inner: &["toa", "timeouts", "persistence", "server"],
+    inner: &["toa", "proxy", "timeouts", "persistence", "server"],
 };
 
 /// `[service.toa]`.
@@ -345,6 +345,30 @@ pub const TOA: Section = Section {
             "\"separate-ack\"",
             "\"drop\"",
             "What becomes of a segment that has no room for the option, not even after its own options were compacted. `separate-ack`: the address goes ahead on a segment without payload. `drop`: the segment is dropped and counted.",
+        ),
+    ],
+    inner: &[],
+};
+
+/// `[service.proxy]`.
+pub const PROXY: Section = Section {
+    path: "service.proxy",
+    repeated: false,
+    about: "The PROXY header, with `client_addr = \"proxy-v1\"` or `\"proxy-v2\"`. Also written `proxy = { send = \"handshake\" }`.",
+    keys: &[
+        key(
+            "client_header",
+            "\"replace\", \"convert\" or \"keep\"",
+            "\"replace\"",
+            "\"convert\"",
+            "What becomes of a PROXY header that a TCP client sends itself. `replace`: the director's takes its place, nobody is believed. For a trusted proxy in front: `convert` believes it and translates it into the service's version; `keep` believes it and leaves it as it is.",
+        ),
+        key(
+            "send",
+            "\"first-data\" or \"handshake\"",
+            "\"first-data\"",
+            "\"handshake\"",
+            "When the header of a TCP connection goes. `first-data`: in front of the client's first bytes. `handshake`: with the end of the handshake, for servers that speak first (SMTP, SSH, MySQL); a header that the client sends is then data.",
         ),
     ],
     inner: &[],
@@ -575,6 +599,7 @@ pub const SECTIONS: &[Section] = &[
     LOCAL_POOL,
     SERVICE,
     TOA,
+    PROXY,
     SERVICE_TIMEOUTS,
     PERSISTENCE,
     SERVER,

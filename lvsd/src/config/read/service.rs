@@ -3,8 +3,9 @@
 use super::{Written, timeouts};
 use crate::config::diag::{At, Diagnostic, Sink, Span};
 use crate::config::model::{
-    ClientAddrPolicy, Forwarding, LocalPool, Persistence, PersistentSince, Server, ServerState,
-    Service, Timestamps, Toa, ToaNoRoom, ToaPlacement, Tunnel,
+    ClientAddrPolicy, Forwarding, LocalPool, Persistence, PersistentSince, Proxy,
+    ProxyClientHeader, ProxySend, Server, ServerState, Service, Timestamps, Toa, ToaNoRoom,
+    ToaPlacement, Tunnel,
 };
 use crate::config::reader::{Table, Wrong, article};
 use crate::config::{guess, schedulers, schema, value};
@@ -69,6 +70,7 @@ pub(super) fn service(
     let client_addr = client_addr(table, *forwarding, protocol, sink);
     let timestamps = timestamps(table, *forwarding, protocol, sink);
     let (toa, toa_written) = toa(table, sink);
+    let (proxy, proxy_written) = proxy(table, protocol, sink);
     let timeouts = table.inner(&schema::SERVICE_TIMEOUTS, sink).map(|mut inner| {
         let read = timeouts(&mut inner, sink);
         inner.finish();
@@ -88,13 +90,14 @@ pub(super) fn service(
         local_pool,
         client_addr,
         toa,
+        proxy,
         timestamps,
         timeouts: timeouts.unwrap_or_default(),
         persistence,
         reset_on_expiry: reset_on_expiry.map(|wanted| wanted.value),
         servers,
     };
-    Some((service, Written { toa: toa_written, servers: servers_written }))
+    Some((service, Written { toa: toa_written, proxy: proxy_written, servers: servers_written }))
 }
 
 /// The forwarding methods that people know from elsewhere get a better answer than "unknown".
@@ -173,7 +176,12 @@ fn client_addr(
     protocol: L4Proto,
     sink: &mut Sink,
 ) -> ClientAddrPolicy {
-    let policies = [("toa", ClientAddrPolicy::Toa), ("none", ClientAddrPolicy::None)];
+    let policies = [
+        ("toa", ClientAddrPolicy::Toa),
+        ("proxy-v1", ClientAddrPolicy::ProxyV1),
+        ("proxy-v2", ClientAddrPolicy::ProxyV2),
+        ("none", ClientAddrPolicy::None),
+    ];
     let written = table.optional("client_addr", |v| value::choice(v, &policies), sink);
     let possible = forwarding == Forwarding::FullNat && protocol == L4Proto::Tcp;
     let default = if possible { ClientAddrPolicy::Toa } else { ClientAddrPolicy::None };
@@ -189,6 +197,18 @@ fn client_addr(
             ),
         };
         sink.push(Diagnostic::error(&written.span, message).help("leave it out"));
+    }
+    let is_proxy = matches!(*written, ClientAddrPolicy::ProxyV1 | ClientAddrPolicy::ProxyV2);
+    if is_proxy && matches!(forwarding, Forwarding::Dr | Forwarding::Tun) {
+        let (now, mode) = (written.name(), forwarding.name());
+        let message = format!(
+            "`client_addr` cannot be \"{now}\" with {mode}: the server sees the client, and its replies do not pass here"
+        );
+        sink.push(Diagnostic::error(&written.span, message).help("leave it out"));
+    }
+    if *written == ClientAddrPolicy::ProxyV1 && protocol == L4Proto::Udp {
+        let message = "`client_addr` cannot be \"proxy-v1\" with udp: that version knows TCP only";
+        sink.push(Diagnostic::error(&written.span, message).help("write \"proxy-v2\""));
     }
     *written
 }
@@ -235,6 +255,42 @@ fn toa(table: &mut Table<'_, '_>, sink: &mut Sink) -> (Toa, Option<Span>) {
     let span = inner.span().clone();
     inner.finish();
     (toa, Some(span))
+}
+
+fn proxy(table: &mut Table<'_, '_>, protocol: L4Proto, sink: &mut Sink) -> (Proxy, Option<Span>) {
+    let default = Proxy::default();
+    let Some(mut inner) = table.inner(&schema::PROXY, sink) else { return (default, None) };
+    let headers = [
+        ("replace", ProxyClientHeader::Replace),
+        ("convert", ProxyClientHeader::Convert),
+        ("keep", ProxyClientHeader::Keep),
+    ];
+    let times = [("first-data", ProxySend::FirstData), ("handshake", ProxySend::Handshake)];
+    let client_header = inner.optional("client_header", |v| value::choice(v, &headers), sink);
+    let send = inner.optional("send", |v| value::choice(v, &times), sink);
+    let span = inner.span().clone();
+    inner.finish();
+    for (key, written) in [
+        ("client_header", client_header.as_ref().map(|written| &written.span)),
+        ("send", send.as_ref().map(|written| &written.span)),
+    ] {
+        if let (Some(written), L4Proto::Udp) = (written, protocol) {
+            let message = format!("`{key}` has no effect with udp");
+            sink.push(Diagnostic::warning(written, message));
+        }
+    }
+    if let (Some(headers), Some(send)) = (&client_header, &send)
+        && headers.value != ProxyClientHeader::Replace
+        && send.value == ProxySend::Handshake
+    {
+        let message = "`client_header` has no effect where the header goes with the handshake";
+        sink.push(Diagnostic::warning(&headers.span, message));
+    }
+    let proxy = Proxy {
+        client_header: client_header.map_or(default.client_header, |written| written.value),
+        send: send.map_or(default.send, |written| written.value),
+    };
+    (proxy, Some(span))
 }
 
 fn persistence(table: &mut Table<'_, '_>, sink: &mut Sink) -> Persistence {
