@@ -72,7 +72,8 @@ pub trait Scheduler: Any + Send {
     fn pick(&mut self, flow: &WireTuple, servers: &[ServerLoad]) -> Option<usize>;
 
     /// The load of `servers[index]`, or whether it is overloaded, changed since the last call. For
-    /// schedulers that keep an order. Nothing may be missed: who is told late picks by old loads.
+    /// schedulers that keep an order, or who may be used. Nothing may be missed: who is not told picks by old loads,
+    /// perhaps a server that must not be picked, which counts as nobody.
     fn load_changed(&mut self, index: usize, servers: &[ServerLoad]) {
         let _ = (index, servers);
     }

@@ -191,6 +191,8 @@ impl Generation {
                     .all(|(a, b)| (a.id, a.addr, a.weight) == (b.id, b.addr, b.weight));
             if same {
                 core::mem::swap(&mut entry.scheduler, &mut before.scheduler);
+                // It knows the loads of before, so what changes is told against these.
+                core::mem::swap(&mut entry.loads, &mut before.loads);
             } else if scheduler(&self.snapshot) == scheduler(&old.snapshot) {
                 entry.scheduler.take_over(&mut *before.scheduler);
             }

@@ -7,7 +7,7 @@ use core::time::Duration;
 use lvs_core::flow::WireTuple;
 use lvs_core::io::mem::MemPort;
 use lvs_core::sched::{Scheduler, SchedulerArgs, SchedulerDef, ServerLoad, Weight};
-use lvs_core::service::Forwarding;
+use lvs_core::service::{Forwarding, ServerState};
 use lvs_core::snapshot::{ServerSpec, SnapshotSpec};
 use lvs_core::time::Tick;
 use lvs_testkit::build::tcp;
@@ -174,5 +174,32 @@ fn every_scheduler_serves_a_service_across_a_change_of_members() {
                 assert!(members.iter().any(|addr| addr.starts_with(&server)), "{}", def.name);
             }
         }
+    }
+}
+
+#[test]
+fn an_idle_server_that_is_wanted_again_gets_sessions_although_nothing_else_changed() {
+    for def in lvs_sched::ALL {
+        let with = |drains: usize| {
+            let mut spec = spec(def, &ADDRESSES[..2]);
+            spec.services[0].servers[drains].state = ServerState::Draining { within: None };
+            spec
+        };
+        let mut memory = support::memory();
+        let mut bench = Bench::new(with(0), &mut memory, MemPort::new(MAC));
+        bench.reload(with(1));
+        let mut served = 0;
+        for port in 1000..1032 {
+            let from = format!("10.0.0.{}:{port}", 2 + port % 32);
+            let syn = tcp().syn().from(from.as_str()).to("10.0.0.80:80").dst_mac(MAC).seq(1);
+            let (_, frames) = bench.feed(CLIENTS, syn.build_buf());
+            for (port, frame) in frames {
+                if port == SERVERS {
+                    assert_eq!(oracle::fields(&frame).unwrap().dst.to_string(), "10.1.0.11");
+                    served += 1;
+                }
+            }
+        }
+        assert!(served > 0, "{}: nobody was served", def.name);
     }
 }

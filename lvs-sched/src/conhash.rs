@@ -12,7 +12,8 @@
 //! the server's points were not there; after [`STEPS`] points the next server of the list that may be used
 //! is taken.
 
-use crate::members::{Member, in_order, next_available};
+use crate::members::{Member, in_order};
+use crate::ready::Ready;
 use crate::steady;
 use crate::wrr::gcd;
 use alloc::boxed::Box;
@@ -98,28 +99,56 @@ fn starts(points: &[(u32, u16)], shift: u32) -> Vec<u32> {
     (0..=u32::MAX >> shift).map(first).collect()
 }
 
-struct ConsistentHash(Ring);
+#[derive(Default)]
+struct ConsistentHash {
+    ring: Ring,
+    ready: Ready,
+}
+
+impl ConsistentHash {
+    /// The server of a point, counted round the end.
+    #[inline(always)]
+    fn server(&self, point: usize) -> Option<usize> {
+        let points = &self.ring.points;
+        let point = points.get(point.checked_sub(points.len()).unwrap_or(point))?;
+        Some(usize::from(point.1))
+    }
+
+    /// The server of a client when some may not be used.
+    #[inline(never)]
+    fn along(&self, home: usize) -> Option<usize> {
+        let some = [0, 1, 2, 3].map(|more| self.server(home.wrapping_add(more)));
+        let first = self.ready.first_of(some.map(|at| at.unwrap_or(usize::MAX)));
+        first.or_else(|| {
+            let most = STEPS.min(self.ring.points.len());
+            let further = (some.len()..most).filter_map(|n| self.server(home.wrapping_add(n)));
+            further.into_iter().find(|at| self.ready.has(*at))
+        })
+    }
+}
 
 impl Scheduler for ConsistentHash {
     fn rebuild(&mut self, servers: &[ServerLoad]) {
-        self.0 = Ring::new(servers);
+        self.ring = Ring::new(servers);
+        self.ready.rebuild(servers);
     }
 
-    fn pick(&mut self, flow: &WireTuple, servers: &[ServerLoad]) -> Option<usize> {
-        let home = self.0.find(steady::source(flow));
-        let points = &self.0.points;
-        let (behind, before) = points.split_at_checked(home).map(|(a, b)| (b, a))?;
-        let round = behind.iter().chain(before).map(|(_, at)| usize::from(*at));
-        let usable = |at: &usize| servers.get(*at).is_some_and(ServerLoad::is_available);
-        if let Some(at) = round.clone().take(STEPS).find(usable) {
-            return Some(at);
+    fn pick(&mut self, flow: &WireTuple, _servers: &[ServerLoad]) -> Option<usize> {
+        let home = self.ring.find(steady::source(flow));
+        let first = self.server(home)?;
+        if self.ready.all() {
+            return Some(first);
         }
-        next_available(servers, round.clone().next()?)
+        self.along(home).or_else(|| self.ready.round(first))
+    }
+
+    fn load_changed(&mut self, index: usize, servers: &[ServerLoad]) {
+        let _ = self.ready.changed(index, servers);
     }
 }
 
 fn build(_args: SchedulerArgs) -> Box<dyn Scheduler> {
-    Box::new(ConsistentHash(Ring::default()))
+    Box::new(ConsistentHash::default())
 }
 
 /// Consistent hashing.

@@ -14,13 +14,17 @@ impl Scheduler for FailOver {
         self.0.rebuild(servers);
     }
 
-    fn pick(&mut self, _flow: &WireTuple, servers: &[ServerLoad]) -> Option<usize> {
-        self.0.heaviest(servers, |_| true)
+    fn pick(&mut self, _flow: &WireTuple, _servers: &[ServerLoad]) -> Option<usize> {
+        self.0.heaviest()
+    }
+
+    fn load_changed(&mut self, index: usize, servers: &[ServerLoad]) {
+        self.0.changed(index, servers);
     }
 }
 
 fn build(_args: SchedulerArgs) -> Box<dyn Scheduler> {
-    Box::new(FailOver(ByWeight::default()))
+    Box::new(FailOver(ByWeight::new(|_| true)))
 }
 
 /// Fail-over.

@@ -7,16 +7,19 @@
 //! configuration does not count, and a hash of our own ([`steady`]) with published vectors. The table
 //! depends on addresses, ports and weights alone, never on what was before.
 //!
-//! Weight 0 takes a server out of the table. A server that is overloaded keeps its places; its flows draw
-//! other places from their hash, one after the other, so they spread by weight and go back when it
-//! recovers. After [`DRAWS`] draws the next server of the list that may be used is taken.
+//! Weight 0 takes a server out of the table. A server that is overloaded keeps its places; each of them draws
+//! other places, one after the other, so its flows spread by weight and go back when it recovers. After
+//! [`DRAWS`] draws the next server of the list that may be used is taken. What was drawn is remembered until
+//! somebody may be used again or no more.
 //!
 //! `maglev` hashes addresses, ports and protocol; `maglev-source` the client's address alone. Each worker
-//! has a table of its own: 128 KiB, or 1.25 MiB for `maglev-large`, `maglev-source-large`.
+//! has a table of its own: 260 KiB, or 2.6 MiB for `maglev-large`, `maglev-source-large`.
 //! With a hundred places for each server, shares are met within 1 % or so; the large table is for
 //! services of more than 650 servers, or with weights far apart.
 
-use crate::members::{Member, in_order, next_available};
+use crate::detours::Detours;
+use crate::members::{Member, in_order};
+use crate::ready::Ready;
 use crate::steady;
 use alloc::boxed::Box;
 use alloc::vec;
@@ -28,7 +31,7 @@ use lvs_core::sched::{Scheduler, SchedulerArgs, SchedulerDef, ServerLoad};
 pub const PLACES: u32 = 65_537;
 /// Places of the large table, a prime.
 pub const PLACES_LARGE: u32 = 655_373;
-/// How many other places a flow draws when servers may not be used.
+/// How many other places are drawn for one whose server may not be used.
 pub const DRAWS: u32 = 32;
 
 /// Servers by place.
@@ -72,10 +75,9 @@ impl Table {
         &self.places
     }
 
-    /// The server that a hash leads to in a table of so many places; nobody in an empty one.
+    /// The server of a place; nobody in an empty table.
     #[inline(always)]
-    fn server(&self, hash: u64, places: u32) -> Option<usize> {
-        let place = steady::scaled(hash, places);
+    fn at(&self, place: u32) -> Option<usize> {
         self.places.get(place as usize).map(|at| usize::from(*at))
     }
 }
@@ -208,42 +210,63 @@ impl Filling {
 
 struct Maglev<const PLACES: u32, const SOURCE: bool> {
     table: Table,
+    ready: Ready,
+    detours: Detours,
 }
 
 impl<const PLACES: u32, const SOURCE: bool> Maglev<PLACES, SOURCE> {
-    /// Another server for a flow whose own may not be used.
-    #[cold]
+    /// The server of a place, found by drawing, when some may not be used.
     #[inline(never)]
-    fn other(&self, hash: u64, servers: &[ServerLoad]) -> Option<usize> {
-        let (mut state, mut last) = (hash, 0);
+    fn find(&mut self, place: u32) -> Option<usize> {
+        let home = self.table.at(place)?;
+        let found = if self.ready.has(home) { Some(home) } else { self.draw(place, home) };
+        self.detours.enter(place, found?);
+        found
+    }
+
+    /// Another server for a place whose own may not be used.
+    fn draw(&self, place: u32, home: usize) -> Option<usize> {
+        let (mut state, mut last) = (steady::step(steady::DRAW, place.into()), home);
         for draw in 1..=u64::from(DRAWS) {
             state = steady::step(state, draw);
-            last = self.table.server(state, PLACES)?;
-            if servers.get(last).is_some_and(ServerLoad::is_available) {
+            last = self.table.at(steady::scaled(state, PLACES))?;
+            if self.ready.has(last) {
                 return Some(last);
             }
         }
-        next_available(servers, last)
+        self.ready.round(last)
     }
 }
 
 impl<const PLACES: u32, const SOURCE: bool> Scheduler for Maglev<PLACES, SOURCE> {
     fn rebuild(&mut self, servers: &[ServerLoad]) {
         self.table = Table::new(PLACES, servers);
+        self.ready.rebuild(servers);
+        self.detours = Detours::new(self.table.places.len());
     }
 
-    fn pick(&mut self, flow: &WireTuple, servers: &[ServerLoad]) -> Option<usize> {
+    fn pick(&mut self, flow: &WireTuple, _servers: &[ServerLoad]) -> Option<usize> {
         let hash = if SOURCE { steady::source(flow) } else { steady::flow(flow) };
-        let at = self.table.server(hash, PLACES)?;
-        if servers.get(at).is_some_and(ServerLoad::is_available) {
-            return Some(at);
+        let place = steady::scaled(hash, PLACES);
+        if self.ready.all() {
+            return self.table.at(place);
         }
-        self.other(hash, servers)
+        self.detours.known(place).or_else(|| self.find(place))
+    }
+
+    fn load_changed(&mut self, index: usize, servers: &[ServerLoad]) {
+        if self.ready.changed(index, servers) {
+            self.detours.forget();
+        }
     }
 }
 
 fn build<const PLACES: u32, const SOURCE: bool>(_args: SchedulerArgs) -> Box<dyn Scheduler> {
-    Box::new(Maglev::<PLACES, SOURCE> { table: Table::default() })
+    Box::new(Maglev::<PLACES, SOURCE> {
+        table: Table::default(),
+        ready: Ready::default(),
+        detours: Detours::default(),
+    })
 }
 
 /// By addresses, ports and protocol.

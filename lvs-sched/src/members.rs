@@ -1,5 +1,4 @@
-//! Servers in an order that every director has, whatever the order of its configuration; and the last
-//! resort of schedulers whose first choices may not be used.
+//! Servers in an order that every director has, whatever the order of its configuration.
 
 use crate::steady;
 use alloc::vec::Vec;
@@ -26,11 +25,4 @@ pub(crate) fn in_order(servers: &[ServerLoad]) -> Vec<Member> {
     let mut members: Vec<Member> = numbered.map(member).collect();
     members.sort_by_key(|member| (member.id, member.at));
     members
-}
-
-/// The first server that may be used at or behind a place of the list, round its end.
-pub(crate) fn next_available(servers: &[ServerLoad], from: usize) -> Option<usize> {
-    let numbered = servers.iter().enumerate();
-    let round = numbered.clone().skip(from).chain(numbered.take(from));
-    round.into_iter().find(|(_, server)| server.is_available()).map(|(at, _)| at)
 }

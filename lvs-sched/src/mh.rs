@@ -7,6 +7,7 @@
 //! server may not be used gets nobody, or with `mh-fallback` another server.
 
 use crate::buckets::fold;
+use crate::ready::Ready;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use lvs_core::flow::WireTuple;
@@ -32,6 +33,7 @@ struct MaglevHash<const PORT: bool, const FALLBACK: bool> {
     turns: Vec<Turn>,
     /// Servers by place; empty when nobody has a weight. Memory for all places is there in any case.
     table: Vec<u32>,
+    ready: Ready,
 }
 
 /// A server while the table is filled.
@@ -45,9 +47,9 @@ struct Turn {
 }
 
 /// The kernel hashes one native 32-bit word and keeps 32 bits.
-fn word(hash: &SipHash13, address: u32, port: u16, offset: u32) -> u32 {
-    let word = address.wrapping_add(u32::from(port)).wrapping_add(offset);
-    hash.bytes(&word.to_le_bytes()) as u32
+fn word(hash: &SipHash13, address: u32, port: u16) -> u32 {
+    let [hash] = hash.shorts([address.wrapping_add(u32::from(port))]);
+    hash as u32
 }
 
 impl<const PORT: bool, const FALLBACK: bool> MaglevHash<PORT, FALLBACK> {
@@ -81,7 +83,7 @@ impl<const PORT: bool, const FALLBACK: bool> MaglevHash<PORT, FALLBACK> {
     fn prepare(&mut self, servers: &[ServerLoad]) {
         let turn = |server: &ServerLoad| {
             let address = fold(server.addr.ip());
-            let hash = |hash| word(hash, address, server.addr.port(), 0);
+            let hash = |hash| word(hash, address, server.addr.port());
             let (home, skip) = (hash(&self.hash) % SIZE, hash(&self.step) % (SIZE - 1) + 1);
             Turn { home, skip, place: home, turns: 0 }
         };
@@ -122,16 +124,30 @@ impl<const PORT: bool, const FALLBACK: bool> MaglevHash<PORT, FALLBACK> {
         }
     }
 
-    fn server(&self, flow: &WireTuple, offset: u32) -> Option<usize> {
-        let port = if PORT { flow.sport() } else { 0 };
-        let place = word(&self.hash, fold(flow.src()), port, offset) % SIZE;
-        self.table.get(place as usize).map(|at| *at as usize)
+    /// What is hashed of a client.
+    #[inline]
+    fn client(flow: &WireTuple) -> u32 {
+        let port = if PORT { flow.sport() as u32 } else { 0 };
+        fold(flow.src()).wrapping_add(port)
     }
 
-    /// The place that the search for another server starts with.
-    fn home(&self, flow: &WireTuple) -> u32 {
-        let port = if PORT { flow.sport() } else { 0 };
-        word(&self.hash, fold(flow.src()), port, 0) % SIZE
+    #[inline]
+    fn server(&self, hash: u64) -> usize {
+        let place = hash as u32 % SIZE;
+        self.table.get(place as usize).map_or(usize::MAX, |at| *at as usize)
+    }
+
+    /// Another server for a client whose own may not be used. The search starts as far behind what was hashed of the
+    /// client as its place is behind the first one; two hashes are made side by side.
+    #[inline(never)]
+    fn other(&self, client: u32, hash: u64) -> Option<usize> {
+        let home = hash as u32 % SIZE;
+        let of = |step: u32| client.wrapping_add(step.wrapping_add(home) % SIZE);
+        let mut pairs = (0..SIZE).step_by(2);
+        pairs.find_map(|step| {
+            let tries = [of(step), of(step.wrapping_add(1).min(SIZE - 1))];
+            self.ready.first_of(self.hash.shorts(tries).map(|hash| self.server(hash)))
+        })
     }
 }
 
@@ -151,6 +167,7 @@ fn take_next(table: &mut [u32], turn: &mut Turn, at: u32) {
 
 impl<const PORT: bool, const FALLBACK: bool> Scheduler for MaglevHash<PORT, FALLBACK> {
     fn rebuild(&mut self, servers: &[ServerLoad]) {
+        self.ready.rebuild(servers);
         self.remember_weights(servers);
         self.prepare(servers);
         self.fill();
@@ -165,25 +182,31 @@ impl<const PORT: bool, const FALLBACK: bool> Scheduler for MaglevHash<PORT, FALL
         }
     }
 
-    fn pick(&mut self, flow: &WireTuple, servers: &[ServerLoad]) -> Option<usize> {
-        let usable = |at: &usize| servers.get(*at).is_some_and(ServerLoad::is_available);
-        let at = self.server(flow, 0)?;
-        if usable(&at) {
+    fn pick(&mut self, flow: &WireTuple, _servers: &[ServerLoad]) -> Option<usize> {
+        let client = Self::client(flow);
+        let [hash] = self.hash.shorts([client]);
+        let at = self.server(hash);
+        if self.ready.has(at) {
             return Some(at);
         }
-        if !FALLBACK {
-            return None;
-        }
-        let home = self.home(flow);
-        let mut others = (0..SIZE).map(|step| step.wrapping_add(home) % SIZE);
-        others.find_map(|offset| self.server(flow, offset).filter(usable))
+        if FALLBACK && !self.table.is_empty() { self.other(client, hash) } else { None }
+    }
+
+    fn load_changed(&mut self, index: usize, servers: &[ServerLoad]) {
+        let _ = self.ready.changed(index, servers);
     }
 }
 
 fn build<const PORT: bool, const FALLBACK: bool>(_args: SchedulerArgs) -> Box<dyn Scheduler> {
     let [hash, step] = KEYS.map(|key| SipHash13::new(&[key, key]));
-    let (weights, turns, table) = (Vec::new(), Vec::new(), Vec::new());
-    Box::new(MaglevHash::<PORT, FALLBACK> { hash, step, weights, turns, table })
+    Box::new(MaglevHash::<PORT, FALLBACK> {
+        hash,
+        step,
+        weights: Vec::new(),
+        turns: Vec::new(),
+        table: Vec::new(),
+        ready: Ready::default(),
+    })
 }
 
 /// Maglev hashing with option `mh-port`.

@@ -15,13 +15,17 @@ impl Scheduler for Overflow {
         self.0.rebuild(servers);
     }
 
-    fn pick(&mut self, _flow: &WireTuple, servers: &[ServerLoad]) -> Option<usize> {
-        self.0.heaviest(servers, |server| server.active <= u32::from(server.weight.0))
+    fn pick(&mut self, _flow: &WireTuple, _servers: &[ServerLoad]) -> Option<usize> {
+        self.0.heaviest()
+    }
+
+    fn load_changed(&mut self, index: usize, servers: &[ServerLoad]) {
+        self.0.changed(index, servers);
     }
 }
 
 fn build(_args: SchedulerArgs) -> Box<dyn Scheduler> {
-    Box::new(Overflow(ByWeight::default()))
+    Box::new(Overflow(ByWeight::new(|server| server.active <= u32::from(server.weight.0))))
 }
 
 /// Overflow.

@@ -7,39 +7,42 @@
 //! Two options, as `ipvsadm -b`: `sh-port` hashes the client's port too; `sh-fallback` goes on to the
 //! buckets behind when the server may not be used, where otherwise nobody is picked.
 
-use crate::buckets::{Buckets, bucket_of, fold};
+use crate::buckets::{Buckets, Fallbacks, bucket_of, fold};
 use alloc::boxed::Box;
 use lvs_core::flow::WireTuple;
 use lvs_core::sched::{Scheduler, SchedulerArgs, SchedulerDef, ServerLoad};
 
-struct SourceHash<const PORT: bool, const FALLBACK: bool>(Buckets);
+#[derive(Default)]
+struct SourceHash<const PORT: bool, const FALLBACK: bool> {
+    buckets: Buckets,
+    fallbacks: Fallbacks,
+}
 
 impl<const PORT: bool, const FALLBACK: bool> Scheduler for SourceHash<PORT, FALLBACK> {
     fn rebuild(&mut self, servers: &[ServerLoad]) {
-        self.0.fill(servers, |server| usize::from(server.weight.0));
+        self.buckets.fill(servers, |server| usize::from(server.weight.0));
+        if FALLBACK {
+            self.fallbacks.rebuild(&self.buckets, servers);
+        }
     }
 
     fn pick(&mut self, flow: &WireTuple, servers: &[ServerLoad]) -> Option<usize> {
         let port = if PORT { u32::from(flow.sport()) } else { 0 };
         let home = bucket_of(fold(flow.src()).wrapping_add(port));
-        let at = self.0.server(home)?;
-        if servers.get(at)?.is_available() {
-            return Some(at);
+        let bucket = if FALLBACK { self.fallbacks.of(home) } else { home };
+        let at = self.buckets.server(bucket)?;
+        servers.get(at)?.is_available().then_some(at)
+    }
+
+    fn load_changed(&mut self, index: usize, servers: &[ServerLoad]) {
+        if FALLBACK {
+            self.fallbacks.changed(&self.buckets, index, servers);
         }
-        if !FALLBACK {
-            return None;
-        }
-        // The search starts as far behind the bucket as the bucket is behind the first one.
-        let mut others = (0..256u32).map(|step| home.wrapping_mul(2).wrapping_add(step));
-        others.find_map(|bucket| {
-            let at = self.0.server(bucket)?;
-            servers.get(at)?.is_available().then_some(at)
-        })
     }
 }
 
 fn build<const PORT: bool, const FALLBACK: bool>(_args: SchedulerArgs) -> Box<dyn Scheduler> {
-    Box::new(SourceHash::<PORT, FALLBACK>(Buckets::default()))
+    Box::new(SourceHash::<PORT, FALLBACK>::default())
 }
 
 /// Source hashing with option `sh-port`.

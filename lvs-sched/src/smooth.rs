@@ -9,6 +9,7 @@
 //! server that may not be used loses its turn. Elsewhere each pick looks at all servers, and those that may
 //! not be used neither gain nor pay. Either way the others share by their weights.
 
+use crate::ready::Ready;
 use crate::start;
 use crate::wrr::gcd;
 use alloc::boxed::Box;
@@ -41,6 +42,7 @@ struct SmoothRoundRobin {
     gained: Vec<i64>,
     /// Whether any server was picked yet.
     moved: bool,
+    ready: Ready,
 }
 
 /// One turn: who has most among those that take part. Linear in the number of servers.
@@ -104,17 +106,19 @@ impl SmoothRoundRobin {
     }
 
     /// The first turn at or behind `next`, round the end, of somebody available: how far it is, and who.
-    fn next_turn(&self, servers: &[ServerLoad]) -> Option<(usize, usize)> {
-        let usable = |at: usize| servers.get(at).is_some_and(ServerLoad::is_available);
+    #[inline]
+    fn next_turn(&self) -> Option<(usize, usize)> {
+        let usable = |at: usize| self.ready.has(at);
         let cycle = self.order.len();
-        let (before, behind) = self.order.split_at_checked(self.next)?;
-        // Nearly always.
-        if let Some(at) = behind.first().map(|at| usize::from(*at)).filter(|at| usable(*at)) {
-            return Some((0, at));
-        }
-        let round = behind.iter().chain(before).map(|at| usize::from(*at)).enumerate();
-        if let Some(found) = round.take(PASSED).find(|(_, at)| usable(*at)) {
-            return Some(found);
+        // Nearly always the next one, or one of the next.
+        let mut turn = self.next;
+        for far in 0..PASSED.min(cycle) {
+            let at = usize::from(*self.order.get(turn)?);
+            if usable(at) {
+                return Some((far, at));
+            }
+            turn = turn.wrapping_add(1);
+            turn = if turn < cycle { turn } else { 0 };
         }
         let ahead = |at: usize| {
             let ends = self.starts.get(at..)?.first_chunk::<2>()?.map(|end| end as usize);
@@ -136,6 +140,7 @@ fn positive(part: Option<i64>) -> Option<i64> {
 
 impl Scheduler for SmoothRoundRobin {
     fn rebuild(&mut self, servers: &[ServerLoad]) {
+        self.ready.rebuild(servers);
         let now = servers.iter().map(|server| (server.id, server.weight));
         if self.moved && now.clone().eq(self.known.iter().copied()) {
             return;
@@ -155,11 +160,15 @@ impl Scheduler for SmoothRoundRobin {
             self.moved |= found.is_some();
             return found;
         }
-        let (far, at) = self.next_turn(servers)?;
+        let (far, at) = self.next_turn()?;
         let next = self.next.saturating_add(far).saturating_add(1);
         self.next = next.checked_sub(self.order.len()).unwrap_or(next);
         self.moved = true;
         Some(at)
+    }
+
+    fn load_changed(&mut self, index: usize, servers: &[ServerLoad]) {
+        let _ = self.ready.changed(index, servers);
     }
 
     fn take_over(&mut self, before: &mut dyn Scheduler) {
@@ -183,6 +192,7 @@ fn build(args: SchedulerArgs) -> Box<dyn Scheduler> {
         next: 0,
         gained: Vec::new(),
         moved: false,
+        ready: Ready::default(),
     })
 }
 

@@ -26,6 +26,9 @@ pub const FLOW: u64 = 0xa409_3822_299f_31d0;
 /// Seed for a server's points on a ring.
 pub const POINT: u64 = 0x082e_fa98_ec4e_6c89;
 
+/// Seed for what a place of a table draws.
+pub const DRAW: u64 = 0x4528_21e6_38d0_1377;
+
 /// Mixes one word into a state.
 #[must_use]
 #[inline]

@@ -6,29 +6,72 @@
 //! (SplitMix64) from the worker's number and the service's first members, so that the same calls give the
 //! same answers and workers differ.
 //!
-//! A draw is a search among summed weights. One that meets a server that may not be used is repeated;
-//! after [`REDRAWS`] of them the draw is among the servers that may be used, which looks at all of them.
+//! A draw is a walk down a tree of summed weights (Fenwick, 1994), in which servers that may not be used
+//! weigh nothing; one that comes or goes changes as many sums as the tree is deep.
 
 use crate::steady;
 use crate::tournament::{Cost, overhead};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::hint::select_unpredictable;
 use lvs_core::flow::WireTuple;
 use lvs_core::sched::{Scheduler, SchedulerArgs, SchedulerDef, ServerLoad};
-
-/// How often a draw is repeated.
-pub const REDRAWS: u32 = 8;
 
 struct TwoChoices {
     /// State of the random numbers; `None` before the first rebuild.
     random: Option<u64>,
     args: SchedulerArgs,
-    /// For each server the sum of the weights up to and with it.
-    sums: Vec<u64>,
+    weights: Sums,
 }
 
-fn weight(server: &ServerLoad) -> u64 {
-    u64::from(server.weight.0)
+/// Weights by index, and their sums.
+#[derive(Default)]
+struct Sums {
+    /// What each index weighs.
+    each: Vec<u16>,
+    /// Node n is the sum of as many before n, it included, as its lowest bit says; counted from 1.
+    nodes: Vec<u64>,
+    all: u64,
+}
+
+impl Sums {
+    fn reset(&mut self, len: usize) {
+        self.each.clear();
+        self.each.resize(len, 0);
+        self.nodes.clear();
+        self.nodes.resize(len.next_power_of_two().saturating_add(1), 0);
+        self.all = 0;
+    }
+
+    fn set(&mut self, index: usize, weight: u16) {
+        let Some(each) = self.each.get_mut(index) else { return };
+        let before = core::mem::replace(each, weight);
+        if before == weight {
+            return;
+        }
+        let change = u64::from(weight).wrapping_sub(u64::from(before));
+        self.all = self.all.wrapping_add(change);
+        let mut node = index.wrapping_add(1);
+        while let Some(sum) = self.nodes.get_mut(node) {
+            *sum = sum.wrapping_add(change);
+            node = node.wrapping_add(node & node.wrapping_neg());
+        }
+    }
+
+    /// The first index up to which the weights exceed `left`, which is less than all of them.
+    #[inline]
+    fn find(&self, mut left: u64) -> usize {
+        let mut step = self.nodes.len() / 2;
+        let mut found = 0usize;
+        while step > 0 {
+            let sum = self.nodes.get(found.wrapping_add(step)).copied().unwrap_or(u64::MAX);
+            let passed = sum <= left;
+            found = select_unpredictable(passed, found.wrapping_add(step), found);
+            left = select_unpredictable(passed, left.wrapping_sub(sum), left);
+            step /= 2;
+        }
+        found
+    }
 }
 
 /// A number below `below` from the next 64 random bits.
@@ -42,25 +85,9 @@ fn next(random: &mut Option<u64>, below: u64) -> u64 {
 }
 
 impl TwoChoices {
-    fn draw(&mut self, servers: &[ServerLoad]) -> Option<usize> {
-        let sum = self.sums.last().copied().filter(|sum| *sum > 0)?;
-        for _ in 0..=REDRAWS {
-            let at = next(&mut self.random, sum);
-            let at = self.sums.partition_point(|sum| *sum <= at);
-            if servers.get(at).is_some_and(ServerLoad::is_available) {
-                return Some(at);
-            }
-        }
-        let usable = || servers.iter().enumerate().filter(|(_, server)| server.is_available());
-        let sum: u64 = usable().map(|(_, server)| weight(server)).sum();
-        let mut left = next(&mut self.random, sum);
-        for (at, server) in usable() {
-            match left.checked_sub(weight(server)) {
-                Some(rest) => left = rest,
-                None => return Some(at),
-            }
-        }
-        None
+    fn draw(&mut self) -> usize {
+        let left = next(&mut self.random, self.weights.all);
+        self.weights.find(left)
     }
 }
 
@@ -71,20 +98,27 @@ impl Scheduler for TwoChoices {
             let members = of.flatten().fold(steady::POINT, steady::step);
             steady::hash(members, &[u64::from(self.args.worker.0), u64::from(self.args.workers)])
         });
-        self.sums.clear();
-        self.sums.extend(servers.iter().scan(0u64, |sum, server| {
-            *sum = sum.saturating_add(weight(server));
-            Some(*sum)
-        }));
+        self.weights.reset(servers.len());
+        (0..servers.len()).for_each(|at| self.load_changed(at, servers));
     }
 
     fn pick(&mut self, _flow: &WireTuple, servers: &[ServerLoad]) -> Option<usize> {
-        let (one, two) = (self.draw(servers)?, self.draw(servers)?);
+        if self.weights.all == 0 {
+            return None;
+        }
+        let (one, two) = (self.draw(), self.draw());
         let cost = |at: usize| {
             let server = servers.get(at)?;
             Some(Cost { load: overhead(server), weight: server.weight.0 })
         };
         Some(if cost(two)?.is_less_than(cost(one)?) { two } else { one })
+    }
+
+    #[inline]
+    fn load_changed(&mut self, index: usize, servers: &[ServerLoad]) {
+        if let Some(server) = servers.get(index) {
+            self.weights.set(index, if server.is_available() { server.weight.0 } else { 0 });
+        }
     }
 
     fn take_over(&mut self, before: &mut dyn Scheduler) {
@@ -96,7 +130,7 @@ impl Scheduler for TwoChoices {
 }
 
 fn build(args: SchedulerArgs) -> Box<dyn Scheduler> {
-    Box::new(TwoChoices { random: None, args, sums: Vec::new() })
+    Box::new(TwoChoices { random: None, args, weights: Sums::default() })
 }
 
 /// Power of two choices.

@@ -14,6 +14,7 @@
 //! the first pass that somebody available is in, so a pick looks at no more than a few times the number
 //! of servers, where the kernel walks every pass.
 
+use crate::ready::Ready;
 use crate::start;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -22,11 +23,11 @@ use lvs_core::flow::WireTuple;
 use lvs_core::id::ServerId;
 use lvs_core::sched::{Scheduler, SchedulerArgs, SchedulerDef, ServerLoad, Weight};
 
-/// Most entries of all member lists of one service together: 128 KiB.
-pub const MOST_ENTRIES: usize = 1 << 16;
+/// Most entries of all member lists of one service together, 2 MiB: 10 000 servers of 100 different weights.
+pub const MOST_ENTRIES: usize = 1 << 20;
 
 /// Equal passes: the same members, one step of weight apart.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Run {
     /// The weight that the last, the least demanding of them asks for.
     lowest: u32,
@@ -51,16 +52,22 @@ pub struct WeightedRoundRobin {
     entries: Vec<u16>,
     /// The current pass picks servers that weigh at least this.
     asked: u32,
-    /// The run of the current pass.
+    /// The run of the current pass, and what it is; one of no members when passes look at all servers.
     run: usize,
+    pass: Run,
     /// Where the current pass goes on: in its member list, or among all servers.
     next: usize,
+    /// Of the 64 entries from `seen` on those that may be picked next, a bit each; 0 = to be looked at.
+    left: u64,
+    seen: usize,
     /// Whether any server was picked yet.
     moved: bool,
+    ready: Ready,
 }
 
 impl Scheduler for WeightedRoundRobin {
     fn rebuild(&mut self, servers: &[ServerLoad]) {
+        self.ready.rebuild(servers);
         let now = servers.iter().map(|server| (server.id, server.weight));
         if self.moved && now.clone().eq(self.known.iter().copied()) {
             return;
@@ -77,17 +84,22 @@ impl Scheduler for WeightedRoundRobin {
     }
 
     fn pick(&mut self, _flow: &WireTuple, servers: &[ServerLoad]) -> Option<usize> {
-        // Nearly always the next one of the list may be used.
-        if let Some(run) = self.runs.get(self.run)
-            && self.next < run.len
-            && let Some(at) = self.entries.get(run.first.wrapping_add(self.next))
-            && servers.get(usize::from(*at)).is_some_and(ServerLoad::is_available)
+        // Nearly always there is one left of those looked at before.
+        if self.left != 0
+            && let place = self.seen.wrapping_add(self.left.trailing_zeros() as usize)
+            && let Some(at) = self.entries.get(place)
         {
-            self.next = self.next.wrapping_add(1);
-            self.moved = true;
+            self.left &= self.left.wrapping_sub(1);
+            self.next = place.wrapping_add(1).wrapping_sub(self.pass.first);
             return Some(usize::from(*at));
         }
         self.search(servers)
+    }
+
+    fn load_changed(&mut self, index: usize, servers: &[ServerLoad]) {
+        if self.ready.changed(index, servers) {
+            self.left = 0;
+        }
     }
 
     fn take_over(&mut self, before: &mut dyn Scheduler) {
@@ -97,7 +109,8 @@ impl Scheduler for WeightedRoundRobin {
         };
         (self.asked, self.moved) = (before.asked, true);
         if self.known == before.known {
-            (self.run, self.next) = (before.run, before.next);
+            self.next = before.next;
+            self.enter(before.run);
         } else {
             self.keep_pass();
         }
@@ -170,13 +183,14 @@ impl WeightedRoundRobin {
             if ahead < picks {
                 let pass = u32::try_from(ahead.checked_div(len).unwrap_or(0)).unwrap_or(0);
                 self.asked = highest.saturating_sub(pass.saturating_mul(self.step)).max(1);
-                self.run = run;
+                self.enter(run);
                 self.next = usize::try_from(ahead.checked_rem(len).unwrap_or(0)).unwrap_or(0);
                 return;
             }
             ahead = ahead.saturating_sub(picks);
         }
-        (self.asked, self.run) = (self.top.min(1), 0);
+        self.asked = self.top.min(1);
+        self.enter(0);
         self.next = start::index(self.args, self.known.len());
     }
 
@@ -190,46 +204,69 @@ impl WeightedRoundRobin {
             self.asked = steps.saturating_mul(self.step).saturating_add(1);
         }
         self.go_to(self.asked);
-        let len = self.runs.get(self.run).map_or(self.known.len(), |run| run.len);
+        let len = if self.runs.is_empty() { self.known.len() } else { self.pass.len };
         self.next = start::index(self.args, len);
     }
 
     /// The head of the pass that asks for `asked`.
     fn go_to(&mut self, asked: u32) {
         self.asked = asked;
-        self.run = self.runs.iter().position(|run| run.lowest <= asked).unwrap_or(0);
+        self.enter(self.runs.iter().position(|run| run.lowest <= asked).unwrap_or(0));
         self.next = 0;
+    }
+
+    fn enter(&mut self, run: usize) {
+        self.run = run;
+        self.pass = self.runs.get(run).copied().unwrap_or_default();
+        self.left = 0;
     }
 
     /// The head of the next pass.
     fn next_pass(&mut self) {
         self.next = 0;
         if self.asked <= self.step {
-            (self.asked, self.run) = (self.top, 0);
+            self.asked = self.top;
+            self.enter(0);
             return;
         }
         self.asked = self.asked.wrapping_sub(self.step);
-        if self.runs.get(self.run).is_some_and(|run| run.lowest > self.asked) {
-            self.run = self.run.saturating_add(1);
+        if self.pass.lowest > self.asked {
+            self.enter(self.run.saturating_add(1));
         }
     }
 
     /// The next available server of the current pass.
     fn rest_of_pass(&mut self, servers: &[ServerLoad]) -> Option<usize> {
-        let available = |at: &usize| servers.get(*at).is_some_and(ServerLoad::is_available);
-        if let Some(run) = self.runs.get(self.run) {
-            let members = self.entries.get(run.first..)?.get(..run.len)?;
-            let rest = members.get(self.next..)?;
-            let passed = rest.iter().position(|at| available(&usize::from(*at)))?;
-            let at = usize::from(*rest.get(passed)?);
-            self.next = self.next.saturating_add(passed).saturating_add(1);
-            return Some(at);
+        if !self.runs.is_empty() {
+            return self.rest_of_list();
         }
         let heavy =
             |at: &usize| servers.get(*at).is_some_and(|s| u32::from(s.weight.0) >= self.asked);
-        let at = (self.next..servers.len()).find(|at| heavy(at) && available(at))?;
+        let at = (self.next..servers.len()).find(|at| heavy(at) && self.ready.has(*at))?;
         self.next = at.saturating_add(1);
         Some(at)
+    }
+
+    /// The same from the member list: 64 entries are looked at in one go.
+    fn rest_of_list(&mut self) -> Option<usize> {
+        self.left = 0;
+        let members = self.entries.get(self.pass.first..)?.get(..self.pass.len)?;
+        let chunks = members.get(self.next..)?.chunks(64);
+        for (from, chunk) in (self.next..).step_by(64).zip(chunks) {
+            let ready = chunk
+                .iter()
+                .rev()
+                .fold(0u64, |bits, at| bits << 1 | u64::from(self.ready.has(usize::from(*at))));
+            if ready != 0 {
+                let first = ready.trailing_zeros() as usize;
+                let at = usize::from(*chunk.get(first)?);
+                self.seen = self.pass.first.saturating_add(from);
+                self.left = ready & ready.wrapping_sub(1);
+                self.next = from.saturating_add(first).saturating_add(1);
+                return Some(at);
+            }
+        }
+        None
     }
 
     /// The first available server behind the current pass.
@@ -248,7 +285,9 @@ impl WeightedRoundRobin {
         }
         self.go_to(self.top);
         if let Some((run, next)) = stays {
-            (self.asked, self.run, self.next) = (1, run, next);
+            self.asked = 1;
+            self.enter(run);
+            self.next = next;
         }
         None
     }
@@ -275,6 +314,10 @@ fn build(args: SchedulerArgs) -> Box<dyn Scheduler> {
         run: 0,
         next: 0,
         moved: false,
+        pass: Run::default(),
+        left: 0,
+        seen: 0,
+        ready: Ready::default(),
     })
 }
 

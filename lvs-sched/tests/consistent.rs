@@ -5,7 +5,7 @@ mod common;
 #[path = "common/page.rs"]
 mod page;
 
-use common::{built, flow, server, servers};
+use common::{built, flow, overload, overload_all, server, servers};
 use core::net::IpAddr;
 use lvs_core::addr::RealAddr;
 use lvs_core::flow::{L4Proto, WireTuple};
@@ -159,22 +159,32 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]
-    fn picks_equal_those_by_the_page(
+    fn picks_equal_those_by_the_page_while_servers_go_and_come(
         list in any_servers().prop_shuffle(), first in any::<u32>(),
+        flips in prop::collection::vec(any::<prop::sample::Index>(), 1..4),
     ) {
+        let mut list = list;
         let table = page::table(PLACES as usize, &list);
         let ring = page::ring(&list);
         let defs = [&maglev::DEF, &maglev::SOURCE, &conhash::DEF];
         let mut fast = defs.map(|def| built(def, &list));
-        for n in 0..12 {
-            let flow = flow(first.wrapping_add(n));
-            let naive = [
-                page::maglev(&table, page::by_flow(&flow), &list),
-                page::maglev(&table, page::by_source(&flow), &list),
-                page::conhash(&ring, page::by_source(&flow), &list),
-            ];
-            for ((fast, naive), def) in fast.iter_mut().zip(naive).zip(defs) {
-                prop_assert_eq!(fast.pick(&flow, &list), naive, "{}", def.name);
+        for flip in flips.iter().map(Some).chain([None]) {
+            // The same clients again and again, so that what was found before must be forgotten.
+            for n in 0..8 {
+                let flow = flow(first.wrapping_add(n));
+                let naive = [
+                    page::maglev(&table, page::by_flow(&flow), &list),
+                    page::maglev(&table, page::by_source(&flow), &list),
+                    page::conhash(&ring, page::by_source(&flow), &list),
+                ];
+                for ((fast, naive), def) in fast.iter_mut().zip(naive).zip(defs) {
+                    prop_assert_eq!(fast.pick(&flow, &list), naive, "{}", def.name);
+                }
+            }
+            if let Some(flip) = flip.filter(|_| !list.is_empty()) {
+                let at = flip.index(list.len());
+                list[at].overloaded = !list[at].overloaded;
+                fast.iter_mut().for_each(|s| s.load_changed(at, &list));
             }
         }
     }
@@ -230,11 +240,12 @@ fn flows_of_an_overloaded_server_spread_by_weight_and_nobody_else_moves() {
         let list = servers(&[2, 4, 2, 1, 1]);
         let mut out = list.clone();
         out[1].overloaded = true;
-        let mut scheduler = built(def, &list);
+        let (mut scheduler, mut other) = (built(def, &list), built(def, &list));
+        other.load_changed(1, &out);
         let mut counts = [0u32; 5];
         for n in 0..50_000 {
             let was = scheduler.pick(&flow(n), &list).unwrap();
-            let is = scheduler.pick(&flow(n), &out).unwrap();
+            let is = other.pick(&flow(n), &out).unwrap();
             assert!(is == was || was == 1);
             counts[is] += u32::from(was == 1);
         }
@@ -252,13 +263,14 @@ fn the_last_one_left_gets_everything() {
     let mut list = servers(&[1; 200]);
     for def in [&maglev::DEF, &conhash::DEF] {
         let mut scheduler = built(def, &list);
-        list.iter_mut().for_each(|server| server.overloaded = server.id.0 != 77);
+        overload_all(&mut *scheduler, &mut list, true);
+        overload(&mut *scheduler, &mut list, 77, false);
         for n in 0..500 {
             assert_eq!(scheduler.pick(&flow(n), &list), Some(77), "{}", def.name);
         }
-        list[77].overloaded = true;
+        overload(&mut *scheduler, &mut list, 77, true);
         assert_eq!(scheduler.pick(&flow(1), &list), None);
-        list.iter_mut().for_each(|server| server.overloaded = false);
+        overload_all(&mut *scheduler, &mut list, false);
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{ONE, built, flow, letters, play, script, servers};
+use common::{ONE, built, flow, letters, overload, play, script, servers, tell};
 use lvs_core::flow::WireTuple;
 use lvs_core::id::{ServerId, WorkerId};
 use lvs_core::sched::{Scheduler, SchedulerArgs, ServerLoad, Weight};
@@ -110,6 +110,7 @@ proptest! {
                 server.overloaded = n > 100 && n < 300 && overloaded >> at & 1 == 1;
             }
             let [fast, slow] = &mut all;
+            tell(*fast, &list);
             assert_eq!(fast.pick(&flow(n), &list), slow.pick(&flow(n), &list), "pick {n}");
         }
     }
@@ -128,7 +129,7 @@ fn long_orders_give_exact_shares_too() {
 fn behind_the_turns_of_a_heavy_server_that_is_out_the_others_share_by_weight() {
     let mut list = servers(&[60_000, 2, 1]);
     let mut scheduler = built(&DEF, &list);
-    list[0].overloaded = true;
+    overload(&mut *scheduler, &mut list, 0, true);
     let picks = letters(&mut *scheduler, &list, 6);
     assert_eq!(picks, "BCBBCB");
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{ONE, built, letters, play, script, servers};
+use common::{ONE, built, letters, overload, play, script, servers};
 use lvs_core::flow::WireTuple;
 use lvs_core::sched::{Scheduler, ServerLoad};
 use lvs_sched::{fo, ovf};
@@ -33,11 +33,11 @@ fn fail_over_leaves_the_heaviest_only_when_it_must() {
     let mut list = servers(&[1, 5, 9, 9]);
     let mut fo = built(&fo::DEF, &list);
     assert_eq!(letters(&mut *fo, &list, 3), "CCC");
-    list[2].overloaded = true;
+    overload(&mut *fo, &mut list, 2, true);
     assert_eq!(letters(&mut *fo, &list, 2), "DD");
-    list[3].overloaded = true;
+    overload(&mut *fo, &mut list, 3, true);
     assert_eq!(letters(&mut *fo, &list, 2), "BB");
-    list[2].overloaded = false;
+    overload(&mut *fo, &mut list, 2, false);
     assert_eq!(letters(&mut *fo, &list, 2), "CC");
 }
 
@@ -50,6 +50,7 @@ fn overflow_fills_one_server_after_the_other() {
         let picked = letters(&mut *ovf, &list, 1);
         if let Some(at) = ovf.pick(&common::flow(n), &list) {
             list[at].active += 1;
+            ovf.load_changed(at, &list);
         }
         order += &picked;
     }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{ONE, built, flow, letters, play, script, server, servers};
+use common::{ONE, built, flow, letters, overload, overload_all, play, script, server, servers};
 use lvs_core::flow::WireTuple;
 use lvs_core::id::{ServerId, WorkerId};
 use lvs_core::sched::{Scheduler, SchedulerArgs, ServerLoad, Weight};
@@ -107,9 +107,9 @@ fn overloaded_servers_lose_their_turn_only() {
     let mut list = servers(&[4, 3, 2]);
     let mut wrr = built(&DEF, &list);
     assert_eq!(letters(&mut *wrr, &list, 5), "ABCAA");
-    list[0].overloaded = true;
+    overload(&mut *wrr, &mut list, 0, true);
     assert_eq!(letters(&mut *wrr, &list, 6), "BBCBCB");
-    list[0].overloaded = false;
+    overload(&mut *wrr, &mut list, 0, false);
     assert_eq!(letters(&mut *wrr, &list, 4), "ABCA");
 }
 
@@ -120,9 +120,9 @@ fn after_nobody_the_cycle_starts_again_unless_it_was_in_its_last_pass() {
         let mut wrr = built(&DEF, &list);
         let cycle = "ABAABAB";
         assert_eq!(letters(&mut *wrr, &list, picks as u32), cycle[..picks]);
-        list.iter_mut().for_each(|s| s.overloaded = true);
+        overload_all(&mut *wrr, &mut list, true);
         assert_eq!(letters(&mut *wrr, &list, 2), "--");
-        list.iter_mut().for_each(|s| s.overloaded = false);
+        overload_all(&mut *wrr, &mut list, false);
         letters(&mut *wrr, &list, 5)
     };
     assert_eq!([after(0), after(2), after(3), after(4), after(5)], ["AABAB"; 5]);
@@ -140,7 +140,7 @@ fn a_light_server_is_found_at_once_when_all_heavy_ones_are_overloaded() {
 
 #[test]
 fn too_many_different_weights_for_lists_give_the_same_order() {
-    let weights: Vec<u16> = (1..=300u16).map(|n| n * 7 % 301 + 1).collect();
+    let weights: Vec<u16> = (1..=1100u16).map(|n| n * 7 % 1101 + 1).collect();
     assert!(
         weights.len() * weights.len() > MOST_ENTRIES,
         "this is to test passes over all servers"
@@ -150,12 +150,13 @@ fn too_many_different_weights_for_lists_give_the_same_order() {
     naive.rebuild(&list);
     for n in 0..50_000u32 {
         if n % 100 == 0 {
-            let at = usize::try_from(n / 100 * 17 % 300).unwrap();
-            list[at].overloaded = !list[at].overloaded;
+            let at = usize::try_from(n / 100 * 17 % 1100).unwrap();
+            let out = !list[at].overloaded;
+            overload(&mut *wrr, &mut list, at, out);
         }
         assert_eq!(wrr.pick(&flow(n), &list), naive.pick(&flow(n), &list), "pick {n}");
     }
-    list.iter_mut().for_each(|s| s.overloaded = true);
+    overload_all(&mut *wrr, &mut list, true);
     assert_eq!(wrr.pick(&flow(0), &list), None);
 }
 

@@ -127,9 +127,10 @@ fn scan(servers: &[Tight]) -> Option<usize> {
 /// The scan and the scheduler chose differently.
 pub fn run(effort: Effort, report: &mut Report) -> Result<(), String> {
     let mut rng = Rng::new(5);
-    for count in [16, 1000] {
+    for count in [16, 1000, 10_000] {
         alone(count, effort, &mut rng, report);
     }
+    half_out(1000, effort, report);
     beside_scan(effort, &mut rng, report)
 }
 
@@ -151,6 +152,40 @@ fn alone(count: usize, effort: Effort, rng: &mut Rng, report: &mut Report) {
         let row = Row::value(format!("pick/{name}/{count}"), net.median(), "ns");
         let row = row.with_min(gross.min() - nobody.min());
         report.add(if CONSTANT.contains(name) { row.at_most(2.0, 1.0) } else { row });
+    }
+}
+
+/// Each scheduler with half of its servers out, drawn at random, beside itself with all of them. Clients are always
+/// others, so that nobody learns who goes where; the call is included, as its cost is part of the choice.
+fn half_out(count: usize, effort: Effort, report: &mut Report) {
+    let servers = servers(count);
+    let mut drawn = Rng::new(7);
+    let mut half = servers.clone();
+    for server in &mut half {
+        server.overloaded = drawn.below(2) == 0;
+    }
+    for def in lvs_sched::ALL {
+        let mut all = [build(def, &servers), build(def, &servers)];
+        (0..count).for_each(|at| all[1].load_changed(at, &half));
+        let lists = [&servers, &half];
+        if def.name.starts_with("maglev") {
+            // What places lead to is remembered: most of them have been asked.
+            let mut rng = Rng::new(13);
+            (0..2_000_000).for_each(|_| {
+                black_box(all[1].pick(&flow(rng.next_u64()), &half));
+            });
+        }
+        let seeds = RefCell::new([Rng::new(11), Rng::new(11)]);
+        let figures = alternate(2, effort.rounds, |mode| {
+            let rng = &mut seeds.borrow_mut()[mode];
+            let flows: Vec<WireTuple> = (0..PICKS).map(|_| flow(rng.next_u64())).collect();
+            picks(all[mode].as_mut(), lists[mode], &flows);
+            let flows: Vec<WireTuple> = (0..PICKS).map(|_| flow(rng.next_u64())).collect();
+            picks(all[mode].as_mut(), lists[mode], &flows)
+        });
+        let ratio = figures[1].median() / figures[0].median();
+        let row = Row::ns(format!("pick-half-out/{}/{count}", def.name), &figures[1]);
+        report.add(row.ratio(ratio, "all in").at_most(2.0, 1.5));
     }
 }
 

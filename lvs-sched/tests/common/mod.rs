@@ -15,6 +15,28 @@ pub fn built(def: &SchedulerDef, servers: &[ServerLoad]) -> Box<dyn Scheduler> {
     scheduler
 }
 
+/// Tells a scheduler the loads of all servers.
+pub fn tell(scheduler: &mut dyn Scheduler, servers: &[ServerLoad]) {
+    (0..servers.len()).for_each(|at| scheduler.load_changed(at, servers));
+}
+
+/// Every server is overloaded, or none, and the scheduler knows.
+pub fn overload_all(scheduler: &mut dyn Scheduler, servers: &mut [ServerLoad], overloaded: bool) {
+    servers.iter_mut().for_each(|server| server.overloaded = overloaded);
+    tell(scheduler, servers);
+}
+
+/// One server is overloaded, or not any more, and the scheduler knows.
+pub fn overload(
+    scheduler: &mut dyn Scheduler,
+    servers: &mut [ServerLoad],
+    at: usize,
+    overloaded: bool,
+) {
+    servers[at].overloaded = overloaded;
+    scheduler.load_changed(at, servers);
+}
+
 /// A server without sessions; its number is also the last byte of its address.
 pub fn server(id: u16, weight: u16) -> ServerLoad {
     let [high, low] = id.to_be_bytes();

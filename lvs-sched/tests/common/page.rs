@@ -120,8 +120,9 @@ fn from_there(servers: &[ServerLoad], at: usize) -> Option<usize> {
 
 /// "A pick" from a table.
 pub(crate) fn maglev(table: &[usize], hash: u64, servers: &[ServerLoad]) -> Option<usize> {
-    let mut at = *table.get(scaled(hash, table.len()))?;
-    let mut state = hash;
+    let place = scaled(hash, table.len());
+    let mut at = *table.get(place)?;
+    let mut state = self::hash(0x4528_21e6_38d0_1377, &[place as u64]);
     for draw in 1..=32 {
         if usable(&servers[at]) {
             return Some(at);
