@@ -170,6 +170,9 @@ pub struct RealServer {
     pub addr: RealAddr,
     /// Its share.
     pub weight: Weight,
+    /// How much of its share it gets at present, in hundredths from 1 to 100. Where one server of a service has less
+    /// than 100, schedulers see weights of all its servers that are up to a hundred times as large, and in that proportion.
+    pub share: u8,
     /// How many sessions it may have.
     pub thresholds: Thresholds,
     /// Whether it is in use.

@@ -86,6 +86,7 @@ impl<P: PortPlan> Director<'_, P> {
             self.shared.templates.release(hold.slot, Ending::Plain);
             return Some(Assigned { server, template: None });
         }
+        self.generation.left(hold.server);
         let hold = self.shared.templates.retarget(hold, server);
         Some(self.settle_on(service, policy, server, hold))
     }

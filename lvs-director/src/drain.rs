@@ -120,6 +120,7 @@ impl<P: PortPlan> Director<'_, P> {
         let over = matches!(session.state, TcpState::TimeWait | TcpState::Close);
         if session.quad.proto == L4Proto::Udp || over {
             if let Some(session) = self.store.close(id) {
+                self.generation.ended(session.server);
                 self.closed(now.tick(), &session, Closed::Drained);
             }
             return;
@@ -127,6 +128,7 @@ impl<P: PortPlan> Director<'_, P> {
         let Some(before) = self.store.owe_reset(id, now.tick()) else { return };
         let (server, after) = (session.server, Some(TcpState::Close));
         self.generation.moved(&self.shared, server, Some(before), after);
+        self.generation.ended(server);
         self.counters.sessions_reset = self.counters.sessions_reset.wrapping_add(1);
         self.ask_for_numbers(now, lane, &session, out);
     }

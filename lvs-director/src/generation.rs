@@ -13,7 +13,7 @@ use lvs_core::counters::Carried;
 use lvs_core::flow::WireTuple;
 use lvs_core::id::{HopId, PoolId, ServerId, ServiceId};
 use lvs_core::persistence::Persistence;
-use lvs_core::sched::{Scheduler, SchedulerArgs, ServerLoad};
+use lvs_core::sched::{Scheduler, SchedulerArgs, ServerLoad, Weight};
 use lvs_core::service::{
     Forwarding, ProxyOptions, RealServer, ServerState, TimestampPolicy, ToaOptions, VirtualService,
 };
@@ -31,6 +31,10 @@ pub struct ServerCount {
     pub inactive: u32,
     /// What it has carried.
     pub carried: Carried,
+    /// Sessions ended because its time had come, since it is going away.
+    pub ended: u64,
+    /// Clients that belonged to it by a template and were led to another server, since it is going away.
+    pub moved: u64,
 }
 
 /// A service as its scheduler sees it.
@@ -166,6 +170,9 @@ impl Generation {
             if let (Some(now), Some(then)) = (now.server(id), then.server(id)) {
                 let same = is_ending(now) == is_ending(then);
                 standing.since = before.since.filter(|_| same);
+                if now.state == ServerState::Active {
+                    (standing.count.ended, standing.count.moved) = (0, 0);
+                }
                 shared.servers.changed(id, &then.thresholds, &now.thresholds);
             }
         }
@@ -402,6 +409,23 @@ impl Generation {
         traffic.add(u64::from(bytes));
     }
 
+    /// A session of a server was ended because its time had come.
+    pub(crate) fn ended(&mut self, server: ServerId) {
+        if let Some(standing) = self.servers.get_mut(server.index()) {
+            standing.count.ended = standing.count.ended.saturating_add(1);
+        }
+    }
+
+    /// A client that belonged to a server was led to another one.
+    pub(crate) fn left(&mut self, server: ServerId) {
+        if self.snapshot.server(server).is_some_and(|server| server.state == ServerState::Active) {
+            return;
+        }
+        if let Some(standing) = self.servers.get_mut(server.index()) {
+            standing.count.moved = standing.count.moved.saturating_add(1);
+        }
+    }
+
     /// What a server has on this worker.
     #[must_use]
     pub fn server_count(&self, server: ServerId) -> Option<&ServerCount> {
@@ -495,17 +519,30 @@ fn by_ip(loads: &[ServerLoad], service: &VirtualService) -> Box<[(IpAddr, Server
 }
 
 fn loads_of(snapshot: &Snapshot, service: &VirtualService) -> Box<[ServerLoad]> {
-    service
-        .servers
-        .iter()
-        .filter_map(|id| snapshot.server(*id))
+    let servers = || service.servers.iter().filter_map(|id| snapshot.server(*id));
+    let larger = if servers().any(|server| server.share < 100) {
+        // So that a tenth of 1 is a weight, too.
+        let heaviest = servers().map(|server| server.weight.0).max().unwrap_or(0);
+        u16::MAX.checked_div(heaviest).unwrap_or(1).clamp(1, 100)
+    } else {
+        1
+    };
+    servers()
         .map(|server| ServerLoad {
             id: server.id,
             addr: server.addr,
-            weight: server.weight,
+            weight: weight_of(server, larger),
             overloaded: server.state != ServerState::Active,
             active: 0,
             inactive: 0,
         })
         .collect()
+}
+
+/// The weight that schedulers see.
+fn weight_of(server: &RealServer, larger: u16) -> Weight {
+    let all = u32::from(server.weight.0).saturating_mul(larger.into());
+    let now = all.saturating_mul(server.share.into()) / 100;
+    let least = u16::from(server.weight.0 > 0);
+    Weight(u16::try_from(now).unwrap_or(u16::MAX).max(least))
 }

@@ -119,6 +119,8 @@ fn at_the_deadline_the_server_is_asked_and_both_ends_are_reset_with_exact_number
                 assert_eq!(bench.director.counters().sessions_reset, 1);
                 bench.pass(Duration::from_secs(4), Duration::from_millis(100));
                 assert_eq!(bench.director.store().len(), 0, "{forwarding}");
+                let count = *bench.director.generation().server_count(FIRST).unwrap();
+                assert_eq!((count.ended, count.moved), (1, 0));
                 assert_eq!(bench.director.draining(FIRST).unwrap().sessions, 0);
             }
         }

@@ -247,6 +247,9 @@ fn a_server_that_may_get_no_sessions_gets_none_even_of_its_own_clients() {
             assert_eq!(server == first, stays, "case {at}");
             assert_eq!(datagram(&mut bench, client(3), port), other, "case {at}: others stay");
         }
+        let goes_away = next_state_is_not_active(&bench, first);
+        let moved = bench.director.generation().server_count(first).unwrap().moved;
+        assert_eq!(moved, u64::from(goes_away), "case {at}: clients led elsewhere");
         // Back again: the client has moved for good, unless where it went is gone now.
         bench.reload(spec());
         if at == 5 {
@@ -254,6 +257,11 @@ fn a_server_that_may_get_no_sessions_gets_none_even_of_its_own_clients() {
         }
         assert_eq!(datagram(&mut bench, client(2), 9) == first, stays, "case {at}: afterwards");
     }
+}
+
+fn next_state_is_not_active(bench: &Bench<'_>, server: ServerId) -> bool {
+    let server = bench.director.generation().snapshot().server(server).unwrap();
+    server.state != ServerState::Active
 }
 
 #[test]

@@ -203,3 +203,31 @@ fn an_idle_server_that_is_wanted_again_gets_sessions_although_nothing_else_chang
         assert!(served > 0, "{}: nobody was served", def.name);
     }
 }
+
+#[test]
+fn a_server_with_a_part_of_its_share_gets_that_part_whatever_its_weight() {
+    for (weight, share, picks) in [(1, 10, [100, 10]), (3, 50, [100, 50]), (60_000, 25, [100, 25])]
+    {
+        let with = |share| {
+            let mut spec = spec(&lvs_sched::wrr::DEF, &ADDRESSES[..2]);
+            for server in &mut spec.services[0].servers {
+                server.weight = Weight(weight);
+            }
+            spec.services[0].servers[1].share = share;
+            spec
+        };
+        let mut memory = support::memory();
+        let mut bench = Bench::new(with(100), &mut memory, MemPort::new(MAC));
+        assert_eq!(server_of(&mut bench, 900), "10.1.0.11");
+        bench.reload(with(share));
+        let mut count = |bench: &mut Bench<'_>, from: u16, to: u16| {
+            let servers = (from..to).map(|port| server_of(bench, port));
+            servers.filter(|server| server == "10.1.0.12").count() as u16
+        };
+        let all = picks[0] + picks[1];
+        let got = count(&mut bench, 1000, 1000 + all);
+        assert!(got.abs_diff(picks[1]) <= 1, "{got} of {all}");
+        bench.reload(with(100));
+        assert_eq!(count(&mut bench, 2000, 2100), 50, "all of it again");
+    }
+}

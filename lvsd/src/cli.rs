@@ -43,6 +43,8 @@ pub enum Command {
     Diff(diff::Args),
     /// Let a running balancer read its configuration again, and say what came of it
     Reload(run::ReloadArgs),
+    /// Show what a running balancer does: its servers, their sessions, how far those are that go away
+    Status(run::StatusArgs),
     /// Carry real TCP through the balancer in this one process and check every byte
     Demo(demo::Args),
     /// Send the packets of capture files through the balancer and say what becomes of each
@@ -74,6 +76,7 @@ fn dispatch(command: Command) -> Exit {
         Command::Check(args) => check::main(&args),
         Command::Diff(args) => diff::main(&args),
         Command::Reload(args) => run::reload(&args),
+        Command::Status(args) => run::status(&args),
         Command::Demo(args) => demo::main(&args),
         Command::Simulate(args) => simulate::main(&args),
         Command::Lab(args) => lab::main(&args),

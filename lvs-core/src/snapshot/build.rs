@@ -284,6 +284,7 @@ impl Numbering {
                     service: id,
                     addr: server.addr,
                     weight: server.weight,
+                    share: server.share.clamp(1, 100),
                     thresholds: server.thresholds,
                     state: server.state,
                     tunnel: server.tunnel,

@@ -91,6 +91,10 @@ pub struct ServerSpec {
     pub addr: RealAddr,
     /// Its share.
     pub weight: Weight,
+    /// How much of its share it gets at present, in hundredths from 1 to 100: less than all of it for a server that
+    /// has just come (slow start). What schedulers see are weights in the same proportion, see
+    /// [`RealServer::share`](crate::service::RealServer::share).
+    pub share: u8,
     /// How many sessions it may have.
     pub thresholds: Thresholds,
     /// Whether it is in use. [`ServerState::Removed`] is what a server becomes that is left out.
@@ -106,6 +110,7 @@ impl ServerSpec {
         Self {
             addr,
             weight,
+            share: 100,
             thresholds: Thresholds::default(),
             state: ServerState::default(),
             tunnel: Encapsulation::default(),

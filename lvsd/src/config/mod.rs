@@ -32,7 +32,7 @@ pub use model::{
     Proxy, ProxyClientHeader, ProxySend, Route, SelfAddress, SelfOwner, Server, Service, Target,
     Timeouts, Timestamps, Toa, ToaNoRoom, ToaPlacement,
 };
-pub use plan::{Action, Change, Plan, generation};
+pub use plan::{Action, Change, Plan, generation, specification};
 pub use range::{AddressRange, PortRange};
 
 use core::fmt;

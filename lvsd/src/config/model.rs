@@ -476,11 +476,23 @@ pub struct Service {
     pub persistence: Persistence,
     /// Whether connections that expire are reset; `None` follows the profile.
     pub reset_on_expiry: Option<bool>,
+    /// How long a server that comes takes to its full share.
+    pub slow_start: Option<At<Duration>>,
     /// `[[service.server]]`, in the order of the file.
     pub servers: Vec<Server>,
 }
 
+/// Schedulers that share by weight alone: those for which a smaller weight for a while means fewer sessions.
+const BY_WEIGHT: [&str; 6] = ["wrr", "wrr-smooth", "wlc", "sed", "nq", "twos"];
+
 impl Service {
+    /// How long a server that comes takes to its full share, where the scheduler shares by weight.
+    #[must_use]
+    pub fn slow_start(&self) -> Option<Duration> {
+        let time = self.slow_start.as_ref().map(|time| time.value);
+        time.filter(|_| BY_WEIGHT.contains(&self.scheduler.value.as_str()))
+    }
+
     /// IP version of the virtual address.
     #[must_use]
     pub fn family(&self) -> Family {

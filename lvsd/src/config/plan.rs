@@ -9,7 +9,7 @@ mod parts;
 use super::{BuildError, Config, Loaded, SelfOwner, schedulers};
 use core::fmt;
 use lvs_core::addr::Family;
-use lvs_core::snapshot::Snapshot;
+use lvs_core::snapshot::{Snapshot, SnapshotSpec};
 use parts::{Parts, port_order};
 use serde_json::{Value, json};
 
@@ -186,7 +186,15 @@ impl fmt::Display for Plan {
 /// # Errors
 /// [`BuildError`]; never for a configuration that was read without a fault.
 pub fn generation(config: &Config, previous: Option<&Snapshot>) -> Result<Snapshot, BuildError> {
-    Ok(config.snapshot_spec(schedulers(), SelfOwner::Kernel)?.build(previous)?)
+    Ok(specification(config)?.build(previous)?)
+}
+
+/// What a configuration is for `lvsd run`, before it is a generation.
+///
+/// # Errors
+/// As [`generation`].
+pub fn specification(config: &Config) -> Result<SnapshotSpec, BuildError> {
+    config.snapshot_spec(schedulers(), SelfOwner::Kernel)
 }
 
 #[cfg(test)]

@@ -209,6 +209,7 @@ fn services(reading: &Reading, sink: &mut Sink) {
         });
         service_servers(service, written.servers, sink);
         server_limits(service, sink);
+        slow_start(service, sink);
         one_way(config, service, sink);
         tunnels(service, sink);
         pool_family(config, service, sink);
@@ -300,6 +301,18 @@ fn server_limits(service: &Service, sink: &mut Sink) {
             let message = "`drain_for` has no effect: the server's `state` is not \"draining\"";
             sink.push(Diagnostic::warning(&time.span, message));
         }
+    }
+}
+
+/// A ramp of weights where weights do not share.
+fn slow_start(service: &Service, sink: &mut Sink) {
+    if let Some(time) = &service.slow_start
+        && service.slow_start().is_none()
+    {
+        let name = &service.scheduler.value;
+        let message = format!("`slow_start` has no effect with the scheduler `{name}`");
+        let help = "it works with wrr, wrr-smooth, wlc, sed, nq and twos";
+        sink.push(Diagnostic::warning(&time.span, message).help(help));
     }
 }
 

@@ -281,6 +281,13 @@ pub const SERVICE: Section = Section {
             "How a server is chosen for a new connection, by the names of `ipvsadm -s`: `rr` in turn, `wrr` in turn by weight (`wrr-smooth` spread out), `lc` `wlc` `sed` `nq` `twos` by load, `sh` `mh` `maglev` `conhash` by hash of the client, `dh` `lblc` `lblcr` by destination, `fo` `ovf` by order. Flags are part of the name: `sh-port`, `sh-fallback`, `sh-port-fallback`, the same of `mh`; `maglev-large`, `maglev-source`, `maglev-source-large`.",
         ),
         key(
+            "slow_start",
+            "duration",
+            "at once",
+            "\"60s\"",
+            "How long a server takes to its full share of new connections, from a tenth on, after a reload that adds it or makes it active again. With `wrr`, `wrr-smooth`, `wlc`, `sed`, `nq` and `twos`. Servers of a new service, or after a start, have all of it at once.",
+        ),
+        key(
             "local_pool",
             "name of a local pool",
             "required with fullnat",

@@ -77,12 +77,25 @@ struct Times {
     applied: u64,
 }
 
-/// Sessions of the first server that the status tells.
-fn sessions(status: &Value) -> Option<u64> {
+/// What the status tells of the first server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Told {
+    sessions: u64,
+    /// Milliseconds to its deadline, while it is draining.
+    left_ms: Option<u64>,
+    reset: u64,
+}
+
+fn told(status: &Value) -> Option<Told> {
     let servers = status["servers"].as_array()?;
     let address = SERVERS[0].address.to_string();
     let server = servers.iter().find(|server| server["address"] == address.as_str())?;
-    Some(server["active"].as_u64()? + server["inactive"].as_u64()?)
+    let draining = server["state"] == "draining";
+    Some(Told {
+        sessions: server["active"].as_u64()? + server["inactive"].as_u64()?,
+        left_ms: server["drain"]["left_ms"].as_u64().filter(|_| draining),
+        reset: server["drain"]["reset"].as_u64().unwrap_or(0),
+    })
 }
 
 /// The whole story.
@@ -119,15 +132,15 @@ pub(super) fn check_all(world: &World, report: &mut Report) -> Result<(), Proble
 }
 
 /// Reads the status until the server has no session left; what it told, in order, without repetitions.
-fn watch(world: &World) -> Vec<u64> {
+fn watch(world: &World) -> Vec<Told> {
     let mut told = Vec::new();
     let begin = Instant::now();
     while begin.elapsed() < DEADLINE + PATIENCE {
-        let now = sessions(&status(world));
+        let now = self::told(&status(world));
         if now != told.last().copied() {
             told.extend(now);
         }
-        if now == Some(0) && begin.elapsed() >= DEADLINE {
+        if now.is_some_and(|now| now.sessions == 0) && begin.elapsed() >= DEADLINE {
             break;
         }
         thread::sleep(Duration::from_millis(50));
@@ -208,10 +221,25 @@ fn moved(leaving: &[&Value]) -> Check {
     Check::new("moved", moved == leaving.len() && moved > 0, what)
 }
 
-fn progress(told: &[u64], connections: usize) -> Check {
-    let list: Vec<_> = told.iter().map(u64::to_string).collect();
-    let pass = told.iter().any(|n| *n >= connections as u64) && told.last() == Some(&0);
-    Check::new("status", pass, format!("sessions of server1 in the status: {}", list.join(", ")))
+fn progress(told: &[Told], connections: usize) -> Check {
+    let connections = connections as u64;
+    let mut list: Vec<_> = told.iter().map(|now| now.sessions.to_string()).collect();
+    list.dedup();
+    let waiting = told.iter().find(|now| {
+        now.left_ms.is_some_and(|ms| ms > 0 && u128::from(ms) <= DEADLINE.as_millis())
+            && now.sessions >= connections
+            && now.reset == 0
+    });
+    let end = told.last().filter(|now| {
+        (now.sessions, now.left_ms) == (0, Some(0)) && now.reset >= connections && connections > 0
+    });
+    let what = format!(
+        "sessions of server1 in the status: {}; {} ms before the deadline none was reset, at the end {}",
+        list.join(", "),
+        waiting.and_then(|now| now.left_ms).unwrap_or(0),
+        end.map_or(0, |now| now.reset),
+    );
+    Check::new("status", waiting.is_some() && end.is_some(), what)
 }
 
 #[cfg(test)]
@@ -269,12 +297,25 @@ mod tests {
 
     #[test]
     fn the_status_must_show_the_sessions_and_their_end() {
-        assert!(progress(&[12, 8, 0], 8).pass);
-        assert!(!progress(&[12, 8], 8).pass && !progress(&[0], 8).pass && !progress(&[], 8).pass);
+        let now = |sessions, left_ms, reset| Told { sessions, left_ms, reset };
+        let before = now(12, Some(2900), 0);
+        assert!(progress(&[before, now(8, Some(100), 0), now(0, Some(0), 8)], 8).pass);
+        for wrong in [
+            vec![],
+            vec![before, now(8, Some(0), 0)],
+            vec![now(0, Some(0), 8)],
+            vec![before, now(0, Some(0), 7)],
+            vec![before, now(0, None, 8)],
+            vec![now(12, Some(3001), 0), now(0, Some(0), 8)],
+            vec![now(12, None, 0), now(0, Some(0), 8)],
+        ] {
+            assert!(!progress(&wrong, 8).pass, "{wrong:?}");
+        }
         let status = json!({ "servers": [
             { "address": "10.1.0.12:8080", "active": 1, "inactive": 1 },
-            { "address": "10.1.0.11:8080", "active": 3, "inactive": 4 },
+            { "address": "10.1.0.11:8080", "active": 3, "inactive": 4, "state": "draining",
+              "drain": { "left_ms": 30, "reset": 2, "moved": 0 } },
         ] });
-        assert_eq!((sessions(&status), sessions(&Value::Null)), (Some(7), None));
+        assert_eq!((told(&status), told(&Value::Null)), (Some(now(7, Some(30), 2)), None));
     }
 }

@@ -2,16 +2,12 @@
 
 use super::fleet::{self, Work};
 use super::message::{self, FromData, Memory, ToData};
+use super::steps::Reloads;
 use super::supervisor;
-use super::swap::{self, Supply};
 use super::worker::Control;
 use crate::Exit;
 use crate::config::{self, Config};
 use core::sync::atomic::Ordering;
-use lvs_core::id::WorkerId;
-use lvs_core::sched::SchedulerArgs;
-use lvs_core::snapshot::Snapshot;
-use lvs_director::Generation;
 use lvs_io_afpacket::{Fanout, PortSockets};
 use lvs_os::channel::Channel;
 use lvs_os::memory::{PageUse, Pages, Region, SharedMemory};
@@ -85,8 +81,8 @@ fn serve(channel: &Arc<Channel>) -> Result<(), String> {
     let pages = supervisor::pages(handed.layout.director.huge_pages);
     let (mut region, memory) = mapped(&handed.memory, pages)
         .map_err(|error| format!("cannot map the session memory: {error}"))?;
-    let first = config::generation(&handed.config, None).map_err(|error| error.to_string())?;
-    let first = Arc::new(first);
+    let spec = config::specification(&handed.config).map_err(|error| error.to_string())?;
+    let first = Arc::new(spec.clone().build(None).map_err(|error| error.to_string())?);
     let control = Arc::new(Control::default());
     let work = Work {
         layout: &handed.layout,
@@ -99,7 +95,7 @@ fn serve(channel: &Arc<Channel>) -> Result<(), String> {
         message::send(channel, &said, &[]).map_err(|error| format!("supervisor: {error}"))
     };
     let ready = |supplies| {
-        obey(channel, &control, Reloads { supplies, present: first, text: String::new() });
+        obey(channel, &control, Reloads::new(supplies, first, spec));
         told(FromData::Ready { uid: process::effective_uid(), memory })
     };
     fleet::run(&work, sockets, region.as_mut_slice(), ready, |counts| {
@@ -163,31 +159,6 @@ fn read(text: &str) -> Result<Config, String> {
         .map_err(|report| format!("the configuration was damaged: {}", report.render(false)))
 }
 
-/// The way of new configurations into the worker.
-struct Reloads {
-    supplies: Vec<Supply>,
-    present: Arc<Snapshot>,
-    /// What has come of the next one.
-    text: String,
-}
-
-impl Reloads {
-    /// The text is whole: puts it into effect.
-    fn install(&mut self) -> Result<(), String> {
-        let config = read(&core::mem::take(&mut self.text))?;
-        let next = config::generation(&config, Some(&self.present));
-        let next = Arc::new(next.map_err(|error| error.to_string())?);
-        let workers = u8::try_from(self.supplies.len()).unwrap_or(1);
-        for (number, supply) in (0..).zip(&mut self.supplies) {
-            let worker = SchedulerArgs { worker: WorkerId(number), workers };
-            let swapped = supply.swap(Generation::new(Arc::clone(&next), worker));
-            swapped.map_err(|swap::Ended| "a worker has ended")?;
-        }
-        self.present = next;
-        Ok(())
-    }
-}
-
 fn begin(version: &str, seed: u64, fds: Vec<OwnedFd>) -> Result<(u64, SharedMemory), String> {
     if version != message::VERSION {
         return Err(format!(
@@ -208,18 +179,21 @@ fn port_of(port: message::Port, fds: Vec<OwnedFd>) -> Result<PortSockets, String
 
 /// Listens to the supervisor while packets are carried. When it has gone, so does this process: a
 /// balancer that nobody can stop must not run.
-fn obey(channel: &Arc<Channel>, control: &Arc<Control>, mut reloads: Reloads) {
+fn obey(channel: &Arc<Channel>, control: &Arc<Control>, reloads: Reloads) {
     let (channel, control) = (Arc::clone(channel), Arc::clone(control));
+    let mut text = String::new();
     thread::spawn(move || {
+        let reloads = reloads.with_steps();
         loop {
             match message::receive::<ToData>(&channel) {
                 Ok(Some((ToData::Report, _))) => {
                     control.report.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok(Some((ToData::Stop, _))) => control.stop.store(true, Ordering::Relaxed),
-                Ok(Some((ToData::Config(chunk), _))) => reloads.text += &chunk,
+                Ok(Some((ToData::Config(chunk), _))) => text += &chunk,
                 Ok(Some((ToData::Install(number), _))) => {
-                    let said = match reloads.install() {
+                    let next = read(&core::mem::take(&mut text));
+                    let said = match next.and_then(|config| reloads.install(&config)) {
                         Ok(()) => FromData::Installed(number),
                         Err(why) => FromData::Refused(number, why),
                     };

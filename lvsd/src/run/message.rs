@@ -119,7 +119,7 @@ pub(super) struct Counts {
     pub(super) workers: Vec<WorkerCounts>,
 }
 
-/// So many servers fit a message with room to spare: each takes less than 256 bytes.
+/// So many servers fit a message with room to spare: each takes less than 400 bytes.
 pub(super) const MOST_SERVERS: usize = 256;
 
 /// Counters of one server of one service.
@@ -131,8 +131,16 @@ pub(super) struct ServerCounts {
     pub(super) address: String,
     /// Whether the configuration no longer has it.
     pub(super) removed: bool,
+    /// How it stands; with `drain` where it takes no new sessions.
+    #[serde(default)]
+    pub(super) state: ServerState,
+    /// How far it is with going away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) drain: Option<DrainCounts>,
     /// Its share of new sessions.
     pub(super) weight: u16,
+    /// How much of that it has at present, in hundredths: less while it starts slowly.
+    pub(super) share: u8,
     /// Sessions in an established state.
     pub(super) active: u32,
     /// All other sessions.
@@ -143,6 +151,43 @@ pub(super) struct ServerCounts {
     pub(super) packets: [u64; 2],
     /// Bytes of the IP packets, the same way.
     pub(super) bytes: [u64; 2],
+}
+
+/// The words of the configuration, and `removed`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ServerState {
+    /// It takes new sessions.
+    #[default]
+    Active,
+    /// Its sessions go on until they end or its time has come.
+    Draining,
+    /// Its sessions are reset.
+    DownKill,
+    /// Its sessions are left alone.
+    DownKeep,
+    /// The configuration no longer has it.
+    Removed,
+}
+
+/// Of a server that takes no new sessions: `active` and `inactive` say what is left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DrainCounts {
+    /// Milliseconds until its sessions are reset; none = never. 0 when the time has come.
+    pub(super) left_ms: Option<u64>,
+    /// Sessions ended because the time had come.
+    pub(super) reset: u64,
+    /// Persistent clients of it that were led to another server.
+    pub(super) moved: u64,
+}
+
+impl DrainCounts {
+    /// Each worker counts the time from its own reload, a moment apart: the last one counts.
+    fn fold(&mut self, other: &Self) {
+        self.left_ms = self.left_ms.max(other.left_ms);
+        self.reset += other.reset;
+        self.moved += other.moved;
+    }
 }
 
 impl Counts {
@@ -181,6 +226,10 @@ impl Counts {
             server.active += other.active;
             server.inactive += other.inactive;
             server.opened += other.opened;
+            match (&mut server.drain, &other.drain) {
+                (Some(drain), Some(more)) => drain.fold(more),
+                (drain, more) => *drain = drain.or(*more),
+            }
             for (sum, more) in server.packets.iter_mut().zip(other.packets) {
                 *sum += more;
             }
@@ -363,6 +412,24 @@ mod tests {
     }
 
     #[test]
+    fn what_workers_say_of_a_server_that_goes_away_adds_up_and_the_last_deadline_counts() {
+        let says = |drain| Counts {
+            servers: vec![ServerCounts { drain, ..ServerCounts::default() }],
+            ..Counts::default()
+        };
+        let drain = |left_ms, reset, moved| Some(DrainCounts { left_ms, reset, moved });
+        for (one, two, both) in [
+            (drain(Some(5), 1, 2), drain(Some(7), 10, 20), drain(Some(7), 11, 22)),
+            (drain(None, 1, 0), drain(None, 0, 1), drain(None, 1, 1)),
+            (None, drain(Some(0), 3, 0), drain(Some(0), 3, 0)),
+        ] {
+            let mut sum = says(one);
+            sum.fold(&says(two));
+            assert_eq!(sum.servers[0].drain, both);
+        }
+    }
+
+    #[test]
     fn a_port_keeps_what_is_known_about_it() {
         let meta = PortMeta {
             name: "eth1".into(),
@@ -386,7 +453,10 @@ mod tests {
             service: Some(long.clone()),
             address: long,
             removed: false,
+            state: ServerState::Draining,
+            drain: Some(DrainCounts { left_ms: Some(u64::MAX), reset: u64::MAX, moved: u64::MAX }),
             weight: u16::MAX,
+            share: 100,
             active: u32::MAX,
             inactive: u32::MAX,
             opened: u64::MAX,

@@ -19,9 +19,12 @@ mod child;
 mod data;
 mod fleet;
 mod message;
+mod ramp;
 mod reload;
 mod routes;
+mod show;
 mod status;
+mod steps;
 mod supervisor;
 mod swap;
 mod worker;
@@ -47,6 +50,13 @@ pub struct Args {
 }
 
 pub use ask::ReloadArgs;
+pub use show::StatusArgs;
+
+/// `lvsd status`.
+#[must_use]
+pub fn status(args: &StatusArgs) -> Exit {
+    show::main(args)
+}
 
 /// `lvsd reload`.
 #[must_use]

@@ -1,11 +1,14 @@
 //! The loop of the data process: receive, balance, send, expire, and wait when there is nothing.
 
 use super::bells::Bells;
-use super::message::{Counts, MOST_SERVERS, PortCounts, ServerCounts, WorkerCounts};
+use super::message::{
+    self, Counts, DrainCounts, MOST_SERVERS, PortCounts, ServerCounts, WorkerCounts,
+};
 use super::swap::Inbox;
 use crate::config::{Config, Secrets};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
+use lvs_core::id::ServerId;
 use lvs_core::io::{Burst, IoError, Lane, PortId, WaitReady};
 use lvs_core::plan::LowBits;
 use lvs_core::sched::SchedulerArgs;
@@ -105,7 +108,7 @@ impl<'m> Worker<'m> {
             if stop || asked != answered || now >= report_at {
                 answered = asked;
                 report_at = now.after(REPORT_EVERY);
-                report(self.counts(lane))?;
+                report(self.counts(now, lane))?;
             }
             if stop {
                 return Ok(());
@@ -155,7 +158,7 @@ impl<'m> Worker<'m> {
         }
     }
 
-    fn counts<L: Lane>(&self, lane: &L) -> Counts {
+    fn counts<L: Lane>(&self, now: Time, lane: &L) -> Counts {
         let ports = self.names.iter().zip((0..lane.port_count()).map(PortId));
         let ports: Vec<PortCounts> = ports
             .map(|(name, port)| {
@@ -181,7 +184,7 @@ impl<'m> Worker<'m> {
             handed_over: counters.handed_over,
             taken_over: counters.taken_over,
         };
-        let (servers, servers_left_out) = self.servers();
+        let (servers, servers_left_out) = self.servers(now);
         Counts {
             servers,
             servers_left_out,
@@ -197,7 +200,7 @@ impl<'m> Worker<'m> {
     }
 
     /// What each server has, up to the most that fit a message, and how many more there are.
-    fn servers(&self) -> (Vec<ServerCounts>, u64) {
+    fn servers(&self, now: Time) -> (Vec<ServerCounts>, u64) {
         let generation = self.director.generation();
         let snapshot = generation.snapshot();
         let mut counted = Vec::new();
@@ -218,7 +221,10 @@ impl<'m> Worker<'m> {
                 service: service.map(|key| format!("{} {}", key.proto, key.addr)),
                 address: server.addr.to_string(),
                 removed,
+                state: said(server.state),
+                drain: self.drain(server.id, now),
                 weight: server.weight.0,
+                share: server.share,
                 active: count.active,
                 inactive: count.inactive,
                 opened: count.carried.sessions,
@@ -229,11 +235,31 @@ impl<'m> Worker<'m> {
         (counted, left_out)
     }
 
+    /// How far a server is with going away.
+    fn drain(&self, server: ServerId, now: Time) -> Option<DrainCounts> {
+        let drain = self.director.draining(server)?;
+        let count = self.director.generation().server_count(server).copied().unwrap_or_default();
+        let left = |deadline: Time| u64::try_from(deadline.since(now).as_millis());
+        let left_ms = drain.deadline.map(|deadline| left(deadline).unwrap_or(u64::MAX));
+        Some(DrainCounts { left_ms, reset: count.ended, moved: count.moved })
+    }
+
     /// Sessions of servers that the configuration no longer has.
     fn leaving(&self) -> u64 {
         let generation = self.director.generation();
         let removed = generation.snapshot().servers().filter(|s| s.state == ServerState::Removed);
         let counts = removed.filter_map(|server| generation.server_count(server.id));
         counts.map(|count| u64::from(count.active) + u64::from(count.inactive)).sum()
+    }
+}
+
+/// The state of a server in the words of the status.
+const fn said(state: ServerState) -> message::ServerState {
+    match state {
+        ServerState::Draining { .. } => message::ServerState::Draining,
+        ServerState::DownKill => message::ServerState::DownKill,
+        ServerState::DownKeep => message::ServerState::DownKeep,
+        ServerState::Removed => message::ServerState::Removed,
+        _ => message::ServerState::Active,
     }
 }

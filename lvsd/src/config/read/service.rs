@@ -78,6 +78,7 @@ pub(super) fn service(
     });
     let reset_on_expiry = table.optional("reset_on_expiry", value::boolean, sink);
     let persistence = persistence(table, sink);
+    let slow_start = table.optional("slow_start", value::duration, sink);
     let (servers, servers_written) = servers(table, sink);
     let address = address?;
     let name = name.unwrap_or_else(|| At::unwritten(format!("{protocol} {}", *address)));
@@ -95,6 +96,7 @@ pub(super) fn service(
         timeouts: timeouts.unwrap_or_default(),
         persistence,
         reset_on_expiry: reset_on_expiry.map(|wanted| wanted.value),
+        slow_start,
         servers,
     };
     Some((service, Written { toa: toa_written, proxy: proxy_written, servers: servers_written }))
