@@ -5,14 +5,16 @@ mod support;
 use core::any::Any;
 use core::time::Duration;
 use lvs_core::flow::WireTuple;
+use lvs_core::id::WorkerId;
 use lvs_core::io::mem::MemPort;
 use lvs_core::sched::{Scheduler, SchedulerArgs, SchedulerDef, ServerLoad, Weight};
 use lvs_core::service::{Forwarding, ServerState};
 use lvs_core::snapshot::{ServerSpec, SnapshotSpec};
 use lvs_core::time::Tick;
+use lvs_director::Generation;
 use lvs_testkit::build::tcp;
 use lvs_testkit::oracle;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use support::bench::{Bench, CLIENTS, MAC, SERVERS};
 
 /// What schedulers were told, in order.
@@ -22,6 +24,7 @@ static TURN: Mutex<()> = Mutex::new(());
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Told {
+    Rebuilt,
     Time(Tick),
     /// One with so many servers takes over from one with so many.
     TakenOver(usize, usize),
@@ -34,6 +37,7 @@ struct Listener {
 impl Scheduler for Listener {
     fn rebuild(&mut self, servers: &[ServerLoad]) {
         self.servers = servers.len();
+        TOLD.lock().unwrap().push(Told::Rebuilt);
     }
     fn pick(&mut self, _: &WireTuple, servers: &[ServerLoad]) -> Option<usize> {
         servers.iter().position(ServerLoad::is_available)
@@ -86,8 +90,9 @@ fn a_scheduler_is_told_the_time_once_in_each_tick() {
     bench.pass(Duration::from_secs(2), Duration::from_millis(5));
     let times: Vec<u32> = told()
         .into_iter()
-        .map(|told| match told {
-            Told::Time(tick) => tick.0,
+        .filter_map(|told| match told {
+            Told::Time(tick) => Some(tick.0),
+            Told::Rebuilt => None,
             Told::TakenOver(..) => panic!("nobody was there before"),
         })
         .collect();
@@ -220,7 +225,7 @@ fn a_server_with_a_part_of_its_share_gets_that_part_whatever_its_weight() {
         let mut bench = Bench::new(with(100), &mut memory, MemPort::new(MAC));
         assert_eq!(server_of(&mut bench, 900), "10.1.0.11");
         bench.reload(with(share));
-        let mut count = |bench: &mut Bench<'_>, from: u16, to: u16| {
+        let count = |bench: &mut Bench<'_>, from: u16, to: u16| {
             let servers = (from..to).map(|port| server_of(bench, port));
             servers.filter(|server| server == "10.1.0.12").count() as u16
         };
@@ -229,5 +234,22 @@ fn a_server_with_a_part_of_its_share_gets_that_part_whatever_its_weight() {
         assert!(got.abs_diff(picks[1]) <= 1, "{got} of {all}");
         bench.reload(with(100));
         assert_eq!(count(&mut bench, 2000, 2100), 50, "all of it again");
+    }
+}
+
+#[test]
+fn a_worker_that_installs_a_configuration_rebuilds_nothing() {
+    let _turn = turn();
+    let mut memory = support::memory();
+    let mut bench = Bench::new(spec(&LISTENER, &ADDRESSES), &mut memory, MemPort::new(MAC));
+    for members in [&ADDRESSES[..3], &ADDRESSES[..3], &ADDRESSES[1..]] {
+        let snapshot =
+            spec(&LISTENER, members).build(Some(bench.director.generation().snapshot())).unwrap();
+        let args = SchedulerArgs { worker: WorkerId(0), workers: 1 };
+        let next = Generation::new(Arc::new(snapshot), args);
+        assert!(told().contains(&Told::Rebuilt), "the control side does");
+        drop(bench.director.install(next));
+        bench.pass(Duration::from_secs(1), Duration::from_millis(10));
+        assert!(!told().contains(&Told::Rebuilt), "{members:?}");
     }
 }

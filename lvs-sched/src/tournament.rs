@@ -51,17 +51,43 @@ impl Packed {
         if cost.weight == 0 { Self::OUT } else { Self(load << 16 | u64::from(cost.weight)) }
     }
 
+    /// The quotient with so many bits behind the point: of different costs a different one, in the same order, if that
+    /// are twice as many bits as the heaviest weight has, and the load leaves room for them.
     #[inline(always)]
-    const fn parts(self) -> (u64, u64) {
-        (self.0 >> 16, self.0 & 0xffff)
+    const fn key(self, bits: u32) -> u64 {
+        let (load, weight) = (self.0 >> 16, self.0 & 0xffff);
+        if load >= Self::MOST {
+            return Key::OUT;
+        }
+        if load.leading_zeros() < bits {
+            return Key::LARGEST;
+        }
+        match load.wrapping_shl(bits).checked_div(weight) {
+            Some(key) => key,
+            None => Key::OUT,
+        }
     }
 }
 
-/// Whether the first of two (load, weight) is the smaller one; of equals it is if it stands `in_front`.
+/// What tournaments compare: one word, so that a match is one comparison.
+struct Key;
+
+impl Key {
+    /// Must not be chosen. One more is a number, too.
+    const OUT: u64 = u64::MAX - 1;
+    /// More than can be told apart.
+    const LARGEST: u64 = u64::MAX - 2;
+
+    /// Bits behind the point for weights up to this one.
+    const fn bits(heaviest: u16) -> u32 {
+        (u16::BITS - heaviest.leading_zeros()) * 2
+    }
+}
+
+/// Whether the first of two keys is the smaller one; of equals it is if it stands `in_front`.
 #[inline(always)]
-const fn wins(mine: (u64, u64), theirs: (u64, u64), in_front: bool) -> bool {
-    // Below 2^63: nothing wraps.
-    mine.0.wrapping_mul(theirs.1) < theirs.0.wrapping_mul(mine.1).wrapping_add(in_front as u64)
+const fn wins(mine: u64, theirs: u64, in_front: bool) -> bool {
+    mine < theirs.wrapping_add(in_front as u64)
 }
 
 /// A scheduler that picks the server of least cost.
@@ -73,6 +99,9 @@ pub(crate) struct Tournament<F> {
     first: usize,
     /// Costs by leaf; a power of two, the rest filled with servers that must not be chosen.
     leaves: Vec<Packed>,
+    /// Their keys, with so many bits behind the point.
+    keys: Vec<u64>,
+    bits: u32,
     /// The best leaf at or below each node. Node 1 is the root, node n has 2n and 2n + 1; behind the inner
     /// nodes come the leaves, which name themselves.
     best: Vec<u32>,
@@ -80,8 +109,8 @@ pub(crate) struct Tournament<F> {
 
 impl<F: Fn(&ServerLoad) -> Cost + Send + 'static> Tournament<F> {
     pub(crate) fn boxed(args: SchedulerArgs, cost: F) -> Box<dyn Scheduler> {
-        let (leaves, best) = (Vec::new(), Vec::new());
-        Box::new(Self { args, cost, servers: 0, first: 0, leaves, best })
+        let (leaves, keys, best) = (Vec::new(), Vec::new(), Vec::new());
+        Box::new(Self { args, cost, servers: 0, first: 0, leaves, keys, bits: 0, best })
     }
 
     #[inline]
@@ -114,6 +143,11 @@ impl<F: Fn(&ServerLoad) -> Cost + Send + 'static> Tournament<F> {
         self.leaves.get(leaf as usize).copied().unwrap_or(Packed::OUT)
     }
 
+    #[inline(always)]
+    fn key(&self, leaf: u32) -> u64 {
+        self.keys.get(leaf as usize).copied().unwrap_or(Key::OUT)
+    }
+
     /// Writes a server's present cost and plays its matches from the leaf up.
     #[inline]
     fn update(&mut self, leaf: usize, server: &ServerLoad) {
@@ -123,17 +157,19 @@ impl<F: Fn(&ServerLoad) -> Cost + Send + 'static> Tournament<F> {
         if core::mem::replace(place, cost) == cost {
             return;
         }
+        let mut key = cost.key(self.bits);
+        if let Some(place) = self.keys.get_mut(leaf) {
+            *place = key;
+        }
         let changed = leaf as u32;
-        // Unpacked: each match waits for the one before, so every step between them counts.
-        let (mut best, (mut load, mut weight)) = (changed, cost.parts());
+        let mut best = changed;
         while node > 1 {
             let other = self.winner(node ^ 1);
-            let theirs = self.leaf(other).parts();
+            let theirs = self.key(other);
             // Who wins nobody can foretell: chosen without a jump.
-            let stays = wins((load, weight), theirs, node & 1 == 0);
+            let stays = wins(key, theirs, node & 1 == 0);
             best = select_unpredictable(stays, best, other);
-            load = select_unpredictable(stays, load, theirs.0);
-            weight = select_unpredictable(stays, weight, theirs.1);
+            key = select_unpredictable(stays, key, theirs);
             node >>= 1;
             let Some(place) = self.best.get_mut(node) else { return };
             // Where neither the winner nor its cost changed, nothing changes above.
@@ -150,11 +186,14 @@ impl<F: Fn(&ServerLoad) -> Cost + Send + 'static> Tournament<F> {
             if let Some(place) = self.leaves.get_mut(leaf) {
                 *place = cost;
             }
+            if let Some(place) = self.keys.get_mut(leaf) {
+                *place = cost.key(self.bits);
+            }
         }
         for node in (1..self.leaves.len()).rev() {
             let left = self.winner(node.saturating_mul(2));
             let right = self.winner(node.saturating_mul(2).saturating_add(1));
-            let left_wins = wins(self.leaf(left).parts(), self.leaf(right).parts(), true);
+            let left_wins = wins(self.key(left), self.key(right), true);
             if let Some(place) = self.best.get_mut(node) {
                 *place = if left_wins { left } else { right };
             }
@@ -185,6 +224,10 @@ impl<F: Fn(&ServerLoad) -> Cost + Send + 'static> Scheduler for Tournament<F> {
         self.servers = servers.len();
         self.first = start::index(self.args, servers.len());
         let leaves = servers.len().max(1).next_power_of_two();
+        let heaviest = servers.iter().map(|server| (self.cost)(server).weight).max();
+        self.bits = Key::bits(heaviest.unwrap_or(1));
+        self.keys.clear();
+        self.keys.resize(leaves, Key::OUT);
         self.leaves.clear();
         self.leaves.resize(leaves, Packed::OUT);
         self.best.clear();
@@ -232,16 +275,33 @@ mod tests {
     }
 
     #[test]
-    fn packed_costs_compare_as_costs_do() {
+    fn keys_compare_as_costs_do() {
         let most = (u64::from(u32::MAX) << 8) + u64::from(u32::MAX);
-        let loads = [0, 1, 2, 255, 256, 1 << 32, most - 1, most];
-        let weights = [0, 1, 2, 3, 100, u16::MAX - 1, u16::MAX];
-        let costs =
-            || loads.into_iter().flat_map(|load| weights.map(|weight| Cost { load, weight }));
-        for (a, b) in costs().flat_map(|a| costs().map(move |b| (a, b))) {
-            let (pa, pb) = (Packed::of(a).parts(), Packed::of(b).parts());
-            assert_eq!(wins(pa, pb, false), a.is_less_than(b), "{a:?} {b:?}");
-            assert_eq!(wins(pa, pb, true), !b.is_less_than(a), "{a:?} {b:?}");
+        let largest = (1 << 32) - 1;
+        // Of lighter weights all loads can be told apart, of the heaviest those of 16 million sessions.
+        for (heaviest, most) in [(1u16, most), (1000, most), (2047, most), (u16::MAX, largest)] {
+            let loads = [0, 1, 2, 255, 256, most / 3, most - 1, most];
+            let weights = [0, 1, 2, 3, heaviest / 2 + 1, heaviest - heaviest / 100, heaviest];
+            let weights = weights.map(|weight| weight.min(heaviest));
+            let costs =
+                || loads.into_iter().flat_map(|load| weights.map(|weight| Cost { load, weight }));
+            for (a, b) in costs().flat_map(|a| costs().map(move |b| (a, b))) {
+                let [ka, kb] = [a, b].map(|cost| Packed::of(cost).key(Key::bits(heaviest)));
+                if a.weight == 0 && b.weight == 0 {
+                    assert_eq!((ka, kb), (Key::OUT, Key::OUT));
+                    continue;
+                }
+                assert_eq!(wins(ka, kb, false), a.is_less_than(b), "{a:?} {b:?}");
+                assert_eq!(wins(ka, kb, true), !b.is_less_than(a), "{a:?} {b:?}");
+            }
         }
+    }
+
+    #[test]
+    fn a_load_beyond_what_can_be_told_apart_is_worse_than_any_below_and_better_than_out() {
+        let key = |load, weight| Packed::of(Cost { load, weight }).key(Key::bits(u16::MAX));
+        assert_eq!(key(1 << 32, u16::MAX), key(1 << 40, 1));
+        assert!(key((1 << 32) - 1, 1) < key(1 << 32, u16::MAX));
+        assert!(key(1 << 40, 1) < Key::OUT);
     }
 }

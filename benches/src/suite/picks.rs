@@ -131,6 +131,7 @@ pub fn run(effort: Effort, report: &mut Report) -> Result<(), String> {
         alone(count, effort, &mut rng, report);
     }
     half_out(1000, effort, report);
+    rebuilds(1000, effort, report);
     beside_scan(effort, &mut rng, report)
 }
 
@@ -186,6 +187,23 @@ fn half_out(count: usize, effort: Effort, report: &mut Report) {
         let ratio = figures[1].median() / figures[0].median();
         let row = Row::ns(format!("pick-half-out/{}/{count}", def.name), &figures[1]);
         report.add(row.ratio(ratio, "all in").at_most(2.0, 1.5));
+    }
+}
+
+/// What it takes to build the large structures, in the control side.
+fn rebuilds(count: usize, effort: Effort, report: &mut Report) {
+    let servers = servers(count);
+    for name in ["maglev", "maglev-large", "conhash", "mh"] {
+        let Some(def) = lvs_sched::by_name(name) else { continue };
+        let mut scheduler = build(def, &servers);
+        let figures = alternate(1, effort.rounds, |_| {
+            let start = thread_ns();
+            scheduler.rebuild(&servers);
+            (thread_ns() - start) as f64 / 1e6
+        });
+        let row = Row::value(format!("rebuild/{name}/{count}"), figures[0].median(), "ms");
+        let row = row.with_min(figures[0].min());
+        report.add(if name == "maglev" { row.at_most(5.0, 2.5) } else { row });
     }
 }
 

@@ -4,7 +4,7 @@
 use super::report::{Check, Report};
 use super::reuse::CLIENTS;
 use super::run::{client, counters, status};
-use super::scenario::{CLIENT, DIRECTOR, SERVERS};
+use super::scenario::{CLIENT, DIRECTOR, SERVERS, Server};
 use super::world::World;
 use super::{Problem, change, checks, spread};
 use core::time::Duration;
@@ -85,34 +85,100 @@ fn visits(world: &World) -> Result<Value, Problem> {
     Ok(client(world, &arguments)?["visits"].clone())
 }
 
+/// Name of the check, the server that is changed and how, in words, and the server where all clients are then.
+type Step<'s> = (&'s str, &'s Server, &'s str, &'s str, &'s Server);
+
+/// How often a part is begun anew because the machine stood still.
+const ATTEMPTS: usize = 5;
+
+/// Visits, and whether two rounds lay further apart than the time-out: then clients may rightly have been
+/// forgotten, and what was seen says nothing.
+struct Rounds<'w> {
+    world: &'w World,
+    last: Option<Instant>,
+    late: bool,
+}
+
+impl<'w> Rounds<'w> {
+    const fn new(world: &'w World) -> Self {
+        Self { world, last: None, late: false }
+    }
+
+    fn visits(&mut self) -> Result<Value, Problem> {
+        let begin = Instant::now();
+        let seen = visits(self.world)?;
+        // Every connection of the round before began after that round did.
+        self.late |= is_late(self.last.map(|last| last.elapsed()));
+        self.last = Some(begin);
+        Ok(seen)
+    }
+}
+
+fn is_late(since_the_round_before: Option<Duration>) -> bool {
+    since_the_round_before.is_some_and(|passed| passed >= TIMEOUT)
+}
+
+/// Does a part again until it was quick enough, or the attempts are used up.
+fn in_time(
+    world: &World,
+    report: &mut Report,
+    part: impl Fn(&mut Rounds<'_>) -> Result<Vec<Check>, Problem>,
+) -> Result<(), Problem> {
+    for attempt in 1..=ATTEMPTS {
+        let mut rounds = Rounds::new(world);
+        let checks = part(&mut rounds)?;
+        if !rounds.late || checks.iter().all(|check| check.pass) || attempt == ATTEMPTS {
+            report.extend(checks);
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
 /// All parts, in the order in which they build on each other.
 pub(super) fn check_all(world: &World, report: &mut Report) -> Result<(), Problem> {
     let before = counters(world, DIRECTOR)?;
     let [one, two] = &SERVERS;
-    let begin = Instant::now();
-    let seen = visits(world)?;
-    let first = homes(&seen);
-    report.add(judge("spread", "at first", &seen, Wanted::Spread));
-    for id in ["same", "last-packet"] {
-        thread::sleep(PAUSE);
-        let seen = visits(world)?;
-        let when = format!(
-            "{:.1} s later, time-out {} s",
-            begin.elapsed().as_secs_f64(),
-            TIMEOUT.as_secs()
-        );
-        report.add(judge(id, &when, &seen, Wanted::Same(&first)));
-    }
-    let steps = [
-        ("weight-0", one, "weight = 0", "server1 at weight 0", two),
-        ("stays", one, "weight = 1", "its weight back", two),
-        ("draining", two, "state = \"draining\"", "server2 draining", one),
-        ("active", two, "weight = 1", "server2 active again", one),
-    ];
-    for (id, server, keys, when, home) in steps {
-        change::server(world, server, keys)?;
-        report.add(judge(id, when, &visits(world)?, Wanted::AllAt(home.name)));
-    }
+    in_time(world, report, |rounds| {
+        let begin = Instant::now();
+        let seen = rounds.visits()?;
+        let first = homes(&seen);
+        let mut checks = vec![judge("spread", "at first", &seen, Wanted::Spread)];
+        for id in ["same", "last-packet"] {
+            thread::sleep(PAUSE);
+            let seen = rounds.visits()?;
+            let passed = begin.elapsed().as_secs_f64();
+            let when = format!("{passed:.1} s later, time-out {} s", TIMEOUT.as_secs());
+            checks.push(judge(id, &when, &seen, Wanted::Same(&first)));
+        }
+        Ok(checks)
+    })?;
+    let steps = |pair: [Step<'static>; 2]| {
+        move |rounds: &mut Rounds<'_>| {
+            let mut checks = Vec::new();
+            for (id, server, keys, when, home) in pair {
+                change::server(rounds.world, server, keys)?;
+                checks.push(judge(id, when, &rounds.visits()?, Wanted::AllAt(home.name)));
+            }
+            Ok(checks)
+        }
+    };
+    in_time(
+        world,
+        report,
+        steps([
+            ("weight-0", one, "weight = 0", "server1 at weight 0", two),
+            ("stays", one, "weight = 1", "its weight back", two),
+        ]),
+    )?;
+    in_time(
+        world,
+        report,
+        steps([
+            ("draining", two, "state = \"draining\"", "server2 draining", one),
+            ("active", two, "weight = 1", "server2 active again", one),
+        ]),
+    )?;
     thread::sleep(BEYOND);
     let when = format!("{:.1} s without a connection", BEYOND.as_secs_f64());
     report.add(judge("expired", &when, &visits(world)?, Wanted::Spread));
@@ -165,6 +231,12 @@ mod tests {
             assert!(!passes(&seen, Wanted::Spread));
             assert!(!passes(&seen, Wanted::Same(&None)), "nothing is not the same as nothing");
         }
+    }
+
+    #[test]
+    fn rounds_further_apart_than_the_timeout_say_nothing() {
+        assert!(!is_late(None) && !is_late(Some(TIMEOUT - Duration::from_millis(1))));
+        assert!(is_late(Some(TIMEOUT)));
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use super::message::{DrainCounts, ServerCounts, ServerState};
 use super::status::Reload;
 use crate::Exit;
+use core::fmt::Write as _;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
