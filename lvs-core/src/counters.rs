@@ -124,6 +124,8 @@ pub struct Counters {
     pub icmp_limited: u64,
     /// IPv4 packets cut into fragments.
     pub packets_cut: u64,
+    /// Fragments that waited for the first one of their datagram; each counts again with its fate.
+    pub fragments_held: u64,
     drops: [u64; DropReason::COUNT],
 }
 
@@ -163,6 +165,7 @@ impl Default for Counters {
             icmp_made: 0,
             icmp_limited: 0,
             packets_cut: 0,
+            fragments_held: 0,
             drops: [0; DropReason::COUNT],
         }
     }
@@ -178,6 +181,7 @@ impl Counters {
             Verdict::Absorb(Absorbed::NeighbourLearned) => bump(&mut self.learned),
             Verdict::Absorb(Absorbed::WaitsForNeighbour) => bump(&mut self.waiting),
             Verdict::Absorb(Absorbed::HandedOver) => bump(&mut self.handed_over),
+            Verdict::Absorb(Absorbed::WaitsForFirst) => bump(&mut self.fragments_held),
             Verdict::Drop(reason) => self.drop_one(reason),
         }
     }
@@ -227,6 +231,7 @@ impl Counters {
             (&mut self.icmp_made, other.icmp_made),
             (&mut self.icmp_limited, other.icmp_limited),
             (&mut self.packets_cut, other.packets_cut),
+            (&mut self.fragments_held, other.fragments_held),
         ];
         let drops = self.drops.iter_mut().zip(other.drops);
         for (sum, more) in own.into_iter().chain(drops) {
@@ -269,7 +274,7 @@ impl fmt::Debug for Counters {
 impl Counters {
     /// Every counter but `received` and the drops, by its stable name.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, u64); 32] {
+    pub const fn named(&self) -> [(&'static str, u64); 33] {
         [
             ("forwarded", self.forwarded),
             ("answered", self.answered),
@@ -303,6 +308,7 @@ impl Counters {
             ("icmp_made", self.icmp_made),
             ("icmp_limited", self.icmp_limited),
             ("packets_cut", self.packets_cut),
+            ("fragments_held", self.fragments_held),
         ]
     }
 }
@@ -358,6 +364,7 @@ mod tests {
             icmp_made,
             icmp_limited,
             packets_cut,
+            fragments_held,
             drops: _,
         } = &mut one;
         let all = [
@@ -393,6 +400,7 @@ mod tests {
             icmp_made,
             icmp_limited,
             packets_cut,
+            fragments_held,
         ];
         for (value, counter) in (1000..).zip(all) {
             *counter = value;

@@ -33,6 +33,8 @@ pub enum Absorbed {
     WaitsForNeighbour,
     /// Another worker owns it and got a copy.
     HandedOver,
+    /// It is a fragment and waits, as a copy, for the first one of its datagram.
+    WaitsForFirst,
 }
 
 macro_rules! drop_reasons {
@@ -85,7 +87,13 @@ drop_reasons! {
     SpoofedSource = "spoofed_source", "The source is one of the director's own addresses.", "An address conflict, a loop, or an attacker.";
     BadDestination = "bad_destination", "The destination address cannot be forwarded to.", "Broadcast or loopback destination in a unicast frame.";
     SourceRoute = "source_route", "The sender prescribes the packet's way (IPv4 source route).", "Nobody forwards these; a scanner, or somebody who wants to get around a filter.";
-    Fragment = "fragment", "The packet is a fragment, which this version does not forward.", "Lower the MTU or enable path MTU discovery on the sender.";
+    Fragment = "fragment", "The packet is a fragment of what cannot be followed: a TCP SYN, or a protocol without ports.", "Lower the MTU or enable path MTU discovery on the sender.";
+    FragmentOverlap = "fragment_overlap", "Fragments of a datagram overlap or contradict each other, so none of it is forwarded.", "An attacker, or two datagrams with the same number within a second.";
+    FragmentDuplicate = "fragment_duplicate", "The fragment came before.", "Something on the way repeats packets.";
+    FragmentMemoryFull = "fragment_memory_full", "No place for another datagram in pieces, or its source or the datagram itself has too many.", "Raise director.fragments, or find out who fragments.";
+    FragmentHeldFull = "fragment_held_full", "The first fragment of the datagram is not there yet, and no more fragments can wait for it, or this one is too long to.", "Raise director.fragments, or find out what changes the order of packets.";
+    FragmentTimeout = "fragment_timeout", "The fragment waited for the first one of its datagram, which did not come.", "The first fragment was lost or dropped, or an attacker sends none.";
+    FragmentNoSession = "fragment_no_session", "The first fragment of the datagram belonged to no session and opened none.", "See why first fragments are dropped.";
     UnsupportedProtocol = "unsupported_protocol", "No service handles this transport protocol.", "Only TCP, UDP and echo to a service address are handled.";
     NoService = "no_service", "The address is virtual, but no service listens on this port.", "Check the service's port and protocol.";
     NoSession = "no_session", "A TCP packet other than SYN belongs to no session.", "Sessions lost on restart or expired; the time-out of the service may be too short.";

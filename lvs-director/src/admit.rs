@@ -71,8 +71,7 @@ impl<P: PortPlan> Director<'_, P> {
             if role.own.is_some() && !role.virt {
                 return Verdict::Release.into();
             }
-            let elsewhere = self.elsewhere(&packet, role);
-            return elsewhere.unwrap_or_else(|| DropReason::Fragment.into());
+            return self.fragment(now, lane, packet, role, out);
         }
         if packet.buf.l4_csum() == L4Csum::Bad {
             return DropReason::BadL4Checksum.into();
@@ -135,7 +134,7 @@ impl<P: PortPlan> Director<'_, P> {
     }
 
     /// A packet without a session.
-    fn miss<L: Lane>(
+    pub(crate) fn miss<L: Lane>(
         &mut self,
         now: Time,
         lane: &mut L,

@@ -12,11 +12,12 @@ use lvs_core::flow::{Direction, WireTuple};
 use lvs_core::id::SessionId;
 use lvs_core::io::{Lane, PacketBuf};
 use lvs_core::plan::PortPlan;
+use lvs_core::service::{NoToaRoom, ToaOptions};
 use lvs_core::session::tcp::flags::{ACK, FIN, RST, SYN};
 use lvs_core::session::{Candidate, Detail, Flow, Segment, TcpState, pending};
 use lvs_core::time::Time;
 use lvs_core::verdict::{DropReason, Verdict};
-use lvs_core::wire::Transport;
+use lvs_core::wire::{Fragment, Transport};
 use lvs_nat::options::drop_timestamps;
 use lvs_nat::{AnyRewrite, Deltas, End, Ends, Rewrite, RewriteError, SeqDeltas};
 
@@ -229,6 +230,7 @@ impl<P: PortPlan> Director<'_, P> {
             .detail
             .as_ref()
             .is_some_and(|detail| carries(&toa, detail, &packet.headers.transport));
+        let wanted = wanted && !self.is_piece(packet, &toa)?;
         let gain = match packet.headers.transport {
             Transport::Tcp { .. } => growth(&passage.flow.quad),
             _ => 0,
@@ -243,6 +245,19 @@ impl<P: PortPlan> Director<'_, P> {
             return self.insert_toa(now, lane, packet, &toa, &passage.flow.quad, hop);
         }
         Ok(None)
+    }
+
+    /// Whether a segment that should carry the option is a piece, which cannot grow: the next one carries it.
+    fn is_piece<B: PacketBuf>(
+        &mut self,
+        packet: &Packet<B>,
+        toa: &ToaOptions,
+    ) -> Result<bool, DropReason> {
+        if packet.headers.fragment == Fragment::No {
+            return Ok(false);
+        }
+        self.counters.toa_no_room = self.counters.toa_no_room.wrapping_add(1);
+        if toa.no_room == NoToaRoom::Drop { Err(DropReason::NoToaRoom) } else { Ok(true) }
     }
 
     pub(crate) fn drop_syn_timestamps<B: PacketBuf>(&self, packet: &mut Packet<B>, strip: bool) {

@@ -19,7 +19,7 @@ use lvs_core::session::tcp::flags::{ACK, FIN, RST, SYN};
 use lvs_core::session::{Detail, Quad, pending};
 use lvs_core::time::Time;
 use lvs_core::verdict::DropReason;
-use lvs_core::wire::{Headers, Parsed, Transport};
+use lvs_core::wire::{Fragment, Headers, Parsed, Transport};
 use lvs_nat::options::lower_mss;
 use lvs_nat::seq::after;
 use lvs_nat::toa::{self, Compaction, KindSet, Limits, Outcome, ToaKinds, ToaOption};
@@ -161,6 +161,10 @@ pub(crate) fn empty_ack_of<L: Lane>(
 /// segment decides something that outlasts it.
 pub(crate) fn is_corrupt<B: PacketBuf>(packet: &Packet<B>) -> bool {
     let headers = &packet.headers;
+    if headers.fragment != Fragment::No {
+        // Nobody can tell from a piece.
+        return true;
+    }
     let end = usize::try_from(headers.end).unwrap_or(usize::MAX);
     let segment = packet.buf.data().get(usize::from(headers.l4)..end);
     let (L4Csum::Unknown, Some(tuple), Some(segment)) =

@@ -2,6 +2,7 @@
 
 use crate::drain::Drains;
 use crate::expiry::Asking;
+use crate::fragments::{FragmentConfig, Pieces, Ports};
 use crate::generation::Generation;
 use crate::neighbour::{HopInfo, Neighbours, Poll};
 use crate::outputs::Outputs;
@@ -35,6 +36,8 @@ pub struct DirectorConfig {
     pub errors: ErrorRate,
     /// How many resets it sends to those who speak of connections that it does not know; none by default.
     pub strays: ErrorRate,
+    /// Places for datagrams in pieces.
+    pub fragments: FragmentConfig,
     /// What the only worker would share with others ([`Director::new`]); ignored by [`Director::sharing`].
     pub shared: SharedConfig,
     /// Sessions from which on full bursts stay under way while the next ones are looked at. With fewer, the
@@ -51,6 +54,7 @@ impl Default for DirectorConfig {
             isn_key: [0, 0],
             errors: ErrorRate::default(),
             strays: ErrorRate::NONE,
+            fragments: FragmentConfig::default(),
             shared: SharedConfig::default(),
             in_flight_from: 1 << 17,
         }
@@ -64,6 +68,7 @@ impl fmt::Debug for DirectorConfig {
             .field("waiting", &self.waiting)
             .field("errors", &self.errors)
             .field("strays", &self.strays)
+            .field("fragments", &self.fragments)
             .field("shared", &self.shared)
             .field("in_flight_from", &self.in_flight_from)
             .finish_non_exhaustive()
@@ -121,6 +126,9 @@ pub struct Director<'m, P = Whole> {
     pub(crate) peers: Option<Peers>,
     /// How often the packet at hand was handed over from worker to worker.
     pub(crate) passes: u8,
+    /// What another worker told of the fragment at hand.
+    pub(crate) ports_told: Option<Ports>,
+    pub(crate) pieces: Pieces,
     pub(crate) shared: Arc<Shared>,
     pub(crate) drains: Drains,
     swept: Tick,
@@ -161,6 +169,8 @@ impl<'m, P: PortPlan> Director<'m, P> {
             ip_id: 0,
             peers: None,
             passes: 0,
+            ports_told: None,
+            pieces: Pieces::new(&config.fragments, config.isn_key),
             shared,
             drains: Drains::default(),
             swept: Tick::default(),
@@ -268,6 +278,7 @@ impl<'m, P: PortPlan> Director<'m, P> {
         self.ask_expired(now, lane, out);
         if self.swept != now.tick() {
             self.swept = now.tick();
+            self.forget_pieces(now.tick());
             // A minute for all places, whatever the number of workers.
             let share = self.shared.templates.places() / 900;
             self.shared

@@ -279,6 +279,10 @@ impl<P: PortPlan> Director<'_, P> {
 fn is_apart(frame: &[u8]) -> bool {
     match frame.get(12..24) {
         Some([0x08, 0x00, 0x45, .., protocol]) => *protocol != L4Proto::Tcp.number(),
+        Some([0x86, 0xdd, _, _, _, _, _, _, 44, ..]) => {
+            // Of a later TCP fragment that says so, order means nothing.
+            frame.get(54) == Some(&L4Proto::Udp.number())
+        }
         Some([0x86, 0xdd, _, _, _, _, _, _, next, ..]) => *next == L4Proto::Udp.number(),
         _ => false,
     }

@@ -11,6 +11,7 @@
 //! echo), `open` (classify, open), `assign` (the client's server: persistence, thresholds, scheduler), `carry`
 //! (packets of a session), `client_addr` (TOA), `emit`. `icmp` translates errors about packets of sessions,
 //! `oversize` makes errors and cuts packets. `drain` and `reset` end the sessions of servers that go away.
+//! `fragments` leads the pieces of a datagram where its first one goes.
 //! `workers` hands over what belongs to another worker.
 //! `fast` goes before them: ordinary segments of established sessions take a short way (`short`), a burst at a
 //! time and up to three bursts at once (`flight`).
@@ -66,6 +67,7 @@ mod emit;
 mod expiry;
 mod fast;
 mod flight;
+mod fragments;
 mod fresh;
 mod generation;
 mod half_dead;
@@ -85,6 +87,7 @@ mod workers;
 pub use director::{Director, DirectorConfig, Report};
 pub use drain::Drain;
 pub use flight::DEPTH;
+pub use fragments::FragmentConfig;
 pub use generation::{Generation, ServerCount};
 pub use neighbour::{HopInfo, HopState};
 pub use outputs::{MAX_PORTS, Outputs};

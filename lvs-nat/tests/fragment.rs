@@ -334,7 +334,7 @@ fn all_empty(slots: &[FragmentSlot<u8>]) -> bool {
     slots.iter().all(|slot| format!("{slot:?}").contains("datagram: None, of_source: 0"))
 }
 
-const LIMITS: Limits = Limits { timeout: 20, per_source: u16::MAX, held: u8::MAX };
+const LIMITS: Limits = Limits { timeout: 20, wait: 20, per_source: u16::MAX, held: u8::MAX };
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
@@ -347,7 +347,7 @@ proptest! {
     ) {
         let mut slots = [FragmentSlot::EMPTY; 64];
         let mut held = [const { HeldFrame::<16>::EMPTY }; 200];
-        let mut memory = FragmentMemory::new(&mut slots, &mut held, secret, LIMITS);
+        let mut memory = FragmentMemory::new(&mut slots[..], &mut held[..], secret, LIMITS);
         let mut naive = Naive::default();
         let mut now = 7;
         for (source, id, start, len, last, way, pause) in script {
@@ -389,8 +389,13 @@ proptest! {
         memory.expire(Tick(now + 100), 64);
         prop_assert_eq!((memory.live(), memory.waiting()), (0, 0));
         prop_assert!(all_empty(&slots));
-        let free = |frame: &HeldFrame<16>| format!("{frame:?}").contains("owner: None");
-        prop_assert!(held.iter().all(free));
+        // And usable: as many frames as there are places can wait again.
+        let mut memory = FragmentMemory::new(&mut slots[..], &mut held[..], secret, LIMITS);
+        for id in 0..200u32 {
+            let piece = Piece { start: 8 + id % 8 * 16, end: 16 + id % 8 * 16, last: false };
+            let told = memory.later(Tick(0), &key(1, id / 8), piece, &[1], Received::default());
+            prop_assert!(matches!(told, Ok(Later::Held) | Err(Refusal::Full)));
+        }
     }
 
     /// However little memory there is and whatever comes.
@@ -402,8 +407,8 @@ proptest! {
         let mut slots = vec![FragmentSlot::EMPTY; slots];
         let mut held = vec![const { HeldFrame::<16>::EMPTY }; cells];
         let room = slots.len();
-        let limits = Limits { timeout: 20, per_source, held: most };
-        let mut memory = FragmentMemory::new(&mut slots, &mut held, secret, limits);
+        let limits = Limits { timeout: 20, wait: 20, per_source, held: most };
+        let mut memory = FragmentMemory::new(&mut slots[..], &mut held[..], secret, limits);
         for (i, (source, id, start, len, last, first)) in script.into_iter().enumerate() {
             let now = Tick((u32::MAX - 50).wrapping_add(i as u32));
             let key = key(source, id);
@@ -428,15 +433,17 @@ proptest! {
     }
 }
 
+type Memory<'m> = FragmentMemory<u8, 16, &'m mut [FragmentSlot<u8>], &'m mut [HeldFrame<16>]>;
+
 #[test]
 fn every_bound_refuses_with_its_own_reason() {
     let mut slots = [FragmentSlot::EMPTY; 8];
     let mut held = [const { HeldFrame::<16>::EMPTY }; 3];
-    let limits = Limits { timeout: 20, per_source: 4, held: 2 };
-    let mut memory = FragmentMemory::new(&mut slots, &mut held, [1, 2], limits);
+    let limits = Limits { timeout: 20, wait: 20, per_source: 4, held: 2 };
+    let mut memory = FragmentMemory::new(&mut slots[..], &mut held[..], [1, 2], limits);
     let now = Tick(0);
     let part = |n: u32| Piece { start: n * 16, end: n * 16 + 8, last: false };
-    let later = |memory: &mut FragmentMemory<'_, u8, 16>, id, n, len| {
+    let later = |memory: &mut Memory<'_>, id, n, len| {
         memory.later(now, &key(1, id), part(n), &vec![0; len], Received::default())
     };
     assert_eq!(later(&mut memory, 0, 1, 17), Err(Refusal::TooLong));
@@ -463,4 +470,29 @@ fn every_bound_refuses_with_its_own_reason() {
     assert!(full > 0 && memory.live() <= 8);
     // A place whose time is over is taken by whoever needs it.
     assert_eq!(memory.first(Tick(20), &key(100, 0), part(0), 9), Ok(()));
+}
+
+/// Whoever sends no first fragments keeps a place for a short time only, and what waited in vain is told.
+#[test]
+fn datagrams_without_a_first_fragment_are_forgotten_soon_and_old_ones_make_room() {
+    let mut slots = [FragmentSlot::EMPTY; 8];
+    let mut held = [const { HeldFrame::<16>::EMPTY }; 4];
+    let limits = Limits { timeout: 20, wait: 3, per_source: 99, held: 4 };
+    let mut memory = FragmentMemory::new(&mut slots[..], &mut held[..], [1, 2], limits);
+    let piece = Piece { start: 8, end: 16, last: false };
+    for id in 0..4 {
+        let told = memory.later(Tick(0), &key(1, id), piece, &[id as u8], Received::default());
+        assert_eq!(told, Ok(Later::Held));
+    }
+    memory.expire(Tick(2), 8);
+    assert_eq!((memory.live(), memory.waiting(), memory.take_lost().expired), (4, 4, 0));
+    memory.expire(Tick(3), 8);
+    assert_eq!((memory.live(), memory.waiting(), memory.take_lost().expired), (0, 0, 4));
+    let first = Piece { start: 0, end: 8, last: false };
+    for id in 0..8 {
+        assert_eq!(memory.first(Tick(3), &key(1, id), first, 9), Ok(()));
+    }
+    assert_eq!(memory.first(Tick(5), &key(1, 8), first, 9), Err(Refusal::Full));
+    assert_eq!(memory.first(Tick(6), &key(1, 8), first, 9), Ok(()), "before the time-out");
+    assert_eq!(memory.live(), 8);
 }

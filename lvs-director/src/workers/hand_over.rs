@@ -5,6 +5,7 @@ use super::peers::{Arrived, News, Parcel};
 use super::quoted::quoted_tuple;
 use crate::admit::Packet;
 use crate::director::{Director, Report};
+use crate::fragments::Ports;
 use crate::outputs::Outputs;
 use crate::tunnel_error::tunnelled_tuple;
 use lvs_core::addr::MacAddr;
@@ -15,6 +16,7 @@ use lvs_core::snapshot::{NextHop, Role};
 use lvs_core::time::Time;
 use lvs_core::verdict::{Absorbed, DropReason, Verdict};
 use lvs_core::wire::{Fragment, Transport};
+use lvs_nat::fragment::FragmentKey;
 
 /// How often a packet may be handed over: to who keeps its datagram together, and to who owns its session.
 const MOST_PASSES: u8 = 2;
@@ -76,9 +78,9 @@ impl<P: PortPlan> Director<'_, P> {
         };
         peers.fetch(len, buf.data_mut());
         parcel.apply(&mut buf);
-        self.passes = parcel.passes;
+        (self.passes, self.ports_told) = (parcel.passes, parcel.ports);
         self.process_one(now, lane, parcel.port, buf, out);
-        self.passes = 0;
+        (self.passes, self.ports_told) = (0, None);
     }
 
     /// The fate of a packet that another worker owns; `None` when it is this one's, nobody's, or there is
@@ -90,7 +92,41 @@ impl<P: PortPlan> Director<'_, P> {
     ) -> Option<Report> {
         let me = self.peers.as_ref()?.me();
         let owner = self.owner(packet, role).filter(|owner| *owner != me)?;
-        Some(self.hand_over(owner, packet))
+        Some(self.hand_over(owner, packet, None))
+    }
+
+    /// The same for a fragment between known ports, which another worker's session may own.
+    pub(crate) fn elsewhere_with<B: PacketBuf>(
+        &mut self,
+        packet: &Packet<B>,
+        ports: Ports,
+        role: Role,
+    ) -> Option<Report> {
+        let me = self.peers.as_ref()?.me();
+        let owner = self.owner_of_piece(packet, ports, role).filter(|owner| *owner != me)?;
+        Some(self.hand_over(owner, packet, Some(ports)))
+    }
+
+    /// Who owns the session of a fragment: a reply's by its local port, else whoever gets whole packets of its
+    /// client. Where the plan does not know, all datagrams in pieces between two addresses belong together.
+    fn owner_of_piece<B: PacketBuf>(
+        &self,
+        packet: &Packet<B>,
+        ports: Ports,
+        role: Role,
+    ) -> Option<WorkerId> {
+        let (tuple, plan) = (ports.tuple(packet)?, self.store.plan());
+        if role.local.is_some() {
+            return plan.owner_of(&tuple);
+        }
+        if !role.virt {
+            // Of a NAT server to its client.
+            return plan.arrival_of(&tuple.reverse());
+        }
+        plan.arrival_of(&tuple).or_else(|| {
+            let workers = self.peers.as_ref()?.workers();
+            Some(fragment_owner(tuple.src(), tuple.dst(), 0, 0, workers))
+        })
     }
 
     /// Who owns a packet without a session here. Only replies, errors and fragments can be on a wrong
@@ -99,8 +135,7 @@ impl<P: PortPlan> Director<'_, P> {
         let headers = &packet.headers;
         let plan = self.store.plan();
         if headers.fragment != Fragment::No {
-            // Its second pass would be to the session's owner.
-            return if self.passes == 0 { self.keeper(packet) } else { None };
+            return self.keeper(packet);
         }
         if let Transport::Icmp { .. } = headers.transport {
             if role.own.is_some() {
@@ -121,32 +156,24 @@ impl<P: PortPlan> Director<'_, P> {
 
     /// The worker that keeps the fragments of a datagram together.
     fn keeper<B: PacketBuf>(&self, packet: &Packet<B>) -> Option<WorkerId> {
-        let (data, headers) = (packet.buf.data(), &packet.headers);
-        let (src, dst) = headers.addresses(data)?;
-        let protocol = match headers.transport {
-            Transport::Tcp { .. } => 6,
-            Transport::Udp => 17,
-            Transport::Icmp { .. } => {
-                if dst.is_ipv6() {
-                    58
-                } else {
-                    1
-                }
-            }
-            Transport::Other(protocol) => protocol,
-        };
+        let (key, _) = FragmentKey::of(packet.buf.data(), &packet.headers)?;
         let workers = self.peers.as_ref()?.workers();
-        Some(fragment_owner(src, dst, protocol, headers.fragment_id(data)?, workers))
+        Some(fragment_owner(key.src, key.dst, key.protocol, key.id, workers))
     }
 
     #[cold]
-    fn hand_over<B: PacketBuf>(&mut self, to: WorkerId, packet: &Packet<B>) -> Report {
+    fn hand_over<B: PacketBuf>(
+        &mut self,
+        to: WorkerId,
+        packet: &Packet<B>,
+        ports: Option<Ports>,
+    ) -> Report {
         let data = packet.buf.data();
         if self.passes >= MOST_PASSES {
             return DropReason::HandOverLoop.into();
         }
         let passes = self.passes.wrapping_add(1);
-        let parcel = Parcel::of(packet.port, passes, &packet.buf, &packet.headers);
+        let parcel = Parcel::of(packet.port, passes, &packet.buf, &packet.headers).with(ports);
         let whole = packet.buf.total_len() == data.len();
         let sent = whole && self.peers.as_mut().is_some_and(|peers| peers.send(to, &parcel, data));
         if sent {

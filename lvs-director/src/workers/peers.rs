@@ -1,11 +1,13 @@
 //! The rings of one worker to all others, and what goes through them.
 
 use super::ring::{Meta, Receiver, Sender, ring};
+use crate::fragments::Ports;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
 use lvs_core::addr::MacAddr;
+use lvs_core::flow::L4Proto;
 use lvs_core::id::WorkerId;
 use lvs_core::io::{Gso, GsoKind, L4Csum, PacketBuf, PortId, Vlan};
 use lvs_core::snapshot::NextHop;
@@ -42,6 +44,8 @@ pub struct Peers {
 /// Ring records, by kind.
 const PACKET: u32 = 0;
 const NEWS: u32 = 1;
+/// A fragment, with the ports that its first one told.
+const PIECE: u32 = 2;
 /// Of a ring, in sixteenths: news leave half of it to packets.
 const ALL: usize = 16;
 const HALF: usize = 8;
@@ -59,6 +63,8 @@ pub(crate) struct Parcel {
     l3: u16,
     l4: u16,
     payload: u16,
+    /// Of a fragment: what its first one told. It is no train then.
+    pub(crate) ports: Option<Ports>,
 }
 
 impl Parcel {
@@ -73,7 +79,12 @@ impl Parcel {
             l3,
             l4,
             payload,
+            ports: None,
         }
+    }
+
+    pub(crate) const fn with(self, ports: Option<Ports>) -> Self {
+        Self { ports, ..self }
     }
 
     /// Tells a buffer with the packet's bytes what was known beside them.
@@ -88,7 +99,7 @@ impl Parcel {
     }
 
     /// `kind 4 | passes 4 | csum 4 | gso 4 | port 16`, `l3 16 | l4 16`, `payload 16 | gso size 16`,
-    /// `tag protocol 16 | tag 16` (0 = none).
+    /// `tag protocol 16 | tag 16` (0 = none). Of a piece: its protocol for `gso`, its ports for `payload | gso size`.
     fn meta(&self) -> Meta {
         let csum = match self.csum {
             L4Csum::Unknown => 0,
@@ -104,10 +115,15 @@ impl Parcel {
         };
         let passes = u32::from(self.passes) << 24;
         let vlan = self.vlan.map_or(0, |vlan| pair(vlan.tpid, vlan.tci));
+        let (kind, gso, train) = match self.ports {
+            None => (PACKET, gso, pair(self.payload, size)),
+            Some(Ports { proto: L4Proto::Tcp, src, dst }) => (PIECE, 1, pair(src, dst)),
+            Some(Ports { proto: L4Proto::Udp, src, dst }) => (PIECE, 2, pair(src, dst)),
+        };
         [
-            PACKET << 28 | passes | csum << 20 | gso << 16 | u32::from(self.port.0),
+            kind << 28 | passes | csum << 20 | gso << 16 | u32::from(self.port.0),
             pair(self.l3, self.l4),
-            pair(self.payload, size),
+            train,
             vlan,
         ]
     }
@@ -119,24 +135,34 @@ impl Parcel {
             3 => L4Csum::Partial,
             _ => L4Csum::Unknown,
         };
+        let ((l3, l4), (payload, size)) = (split(layers), split(train));
+        let (tpid, tci) = split(vlan);
+        let parcel = Self {
+            port: PortId(head as u16),
+            passes: (head >> 24 & 15) as u8,
+            csum,
+            vlan: (vlan != 0).then_some(Vlan { tpid, tci }),
+            gso: None,
+            l3,
+            l4,
+            payload,
+            ports: None,
+        };
+        if head >> 28 == PIECE {
+            let proto = if head >> 16 & 15 == 1 { L4Proto::Tcp } else { L4Proto::Udp };
+            return Self { payload: l4, ..parcel }.with(Some(Ports {
+                proto,
+                src: payload,
+                dst: size,
+            }));
+        }
         let kind = match head >> 16 & 15 {
             1 => Some(GsoKind::TcpV4),
             2 => Some(GsoKind::TcpV6),
             3 => Some(GsoKind::Udp),
             _ => None,
         };
-        let ((l3, l4), (payload, size)) = (split(layers), split(train));
-        let (tpid, tci) = split(vlan);
-        Self {
-            port: PortId(head as u16),
-            passes: (head >> 24 & 15) as u8,
-            csum,
-            vlan: (vlan != 0).then_some(Vlan { tpid, tci }),
-            gso: kind.map(|kind| Gso { kind, size }),
-            l3,
-            l4,
-            payload,
-        }
+        Self { gso: kind.map(|kind| Gso { kind, size }), ..parcel }
     }
 }
 
@@ -333,8 +359,15 @@ mod tests {
             (L4Csum::Partial, gso(GsoKind::Udp), vlan),
         ] {
             let (port, passes) = (PortId(63), 2);
-            let parcel = Parcel { port, passes, csum, vlan, gso, l3: 14, l4: 34, payload: 54 };
+            let ports = None;
+            let parcel =
+                Parcel { port, passes, csum, vlan, gso, l3: 14, l4: 34, payload: 54, ports };
             assert_eq!(Parcel::from_meta(parcel.meta()), parcel);
+            for proto in [L4Proto::Tcp, L4Proto::Udp] {
+                let ports = Some(Ports { proto, src: 65535, dst: 53 });
+                let piece = Parcel { gso: None, payload: 34, ports, ..parcel };
+                assert_eq!(Parcel::from_meta(piece.meta()), piece);
+            }
         }
         for ip in ["10.0.0.9", "fd00::9"] {
             let hop = NextHop { port: PortId(3), via: ip.parse().unwrap() };
@@ -357,6 +390,7 @@ mod tests {
             l3: 0,
             l4: 0,
             payload: 0,
+            ports: None,
         };
         assert!(!two.waiting());
         for (number, peers) in (0u16..).zip(&mut all) {

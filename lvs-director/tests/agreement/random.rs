@@ -42,7 +42,8 @@ fn twist() -> impl Strategy<Value = Option<Twist>> {
             1 => Just(Twist::TagInside),
             1 => Just(Twist::IpOptions),
             1 => any::<bool>().prop_map(Twist::SourceRoute),
-            1 => any::<bool>().prop_map(Twist::Fragment),
+            3 => (prop_oneof![3 => Just(0u16), 1 => Just(64), 1 => Just(128), 1 => 0u16..40], any::<bool>(), 0u8..2)
+                .prop_map(|(start, more, id)| Twist::Fragment(start * 8 % 1024, more, id)),
             1 => Just(Twist::WrongIpSum),
             1 => (0usize..40).prop_map(Twist::Padding),
             1 => (0usize..24).prop_map(Twist::NoHeadroom),

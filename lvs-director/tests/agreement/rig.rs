@@ -19,7 +19,9 @@ use lvs_core::snapshot::Snapshot;
 use lvs_core::time::Time;
 use lvs_core::verdict::{DropReason, Verdict};
 use lvs_core::wire::Pretty;
-use lvs_director::{Director, DirectorConfig, ErrorRate, Generation, HopState, Outputs};
+use lvs_director::{
+    Director, DirectorConfig, ErrorRate, FragmentConfig, Generation, HopState, Outputs,
+};
 use lvs_testkit::build::{arp_reply, ndp_advert};
 use lvs_testkit::model::{Model, PortSetup, Sent, Setup};
 use std::collections::{BTreeMap, BTreeSet};
@@ -130,7 +132,9 @@ impl<'m> Rig<'m> {
             seed: config.seed,
             isn_key: ISN_KEY,
             waiting: config.waiting,
+            fragments: FragmentConfig { held_each: 4, ..FragmentConfig::default() },
         };
+        let fragments = setup.fragments;
         let spec = config.spec();
         let snapshot = Arc::new(spec.clone().build(None).unwrap());
         let store = SessionStore::new(store_config(config.seed), plan(), memory.bytes()).unwrap();
@@ -140,6 +144,7 @@ impl<'m> Rig<'m> {
             isn_key: ISN_KEY,
             // The naive director makes no errors; tests/errors shows them.
             errors: ErrorRate::NONE,
+            fragments,
             ..DirectorConfig::default()
         };
         let generation = Generation::new(Arc::clone(&snapshot), ARGS);

@@ -37,7 +37,8 @@ pub(crate) enum Twist {
     TagInside,
     IpOptions,
     SourceRoute(bool),
-    Fragment(bool),
+    /// Where it starts, whether more follow, which datagram.
+    Fragment(u16, bool, u8),
     WrongIpSum,
     Padding(usize),
     NoHeadroom(usize),
@@ -199,10 +200,12 @@ fn finish<P: Layer4>(packet: Packet<P>, twist: Option<&Twist>) -> MemBuf {
             packet.ip_options(&[1, kind, 7, 4, 10, 0, 0, 9]).build_buf()
         }
         Twist::IpOptions => packet.ip_options(&[0x94, 4, 0, 0, 1]).build_buf(),
-        Twist::Fragment(first) if v6 => {
-            packet.ext(Ext::Fragment(if *first { 0 } else { 64 }, *first, 5)).build_buf()
+        Twist::Fragment(start, more, id) if v6 => {
+            packet.ext(Ext::Fragment(*start, *more, u32::from(*id))).build_buf()
         }
-        Twist::Fragment(first) => packet.fragment(if *first { 0 } else { 64 }, *first).build_buf(),
+        Twist::Fragment(start, more, id) => {
+            packet.fragment(*start, *more).ident(u16::from(*id)).build_buf()
+        }
         Twist::WrongIpSum => packet.ip_csum(Csum::Wrong).build_buf(),
         Twist::Padding(bytes) => packet.pad(*bytes).build_buf(),
         Twist::NoHeadroom(room) => MemBuf::with_room(&packet.build(), *room, 0),

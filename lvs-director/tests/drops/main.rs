@@ -15,7 +15,7 @@ use lvs_core::io::{BURST, L4Csum};
 use lvs_core::service::{
     ClientAddrMode, Forwarding, NoToaRoom, ProxyOptions, ServerState, ToaOptions,
 };
-use lvs_core::verdict::{DropReason, Verdict};
+use lvs_core::verdict::{Absorbed, DropReason, Verdict};
 use lvs_testkit::build::{
     Csum, IcmpError, ROUTER_MAC, arp_request, icmp, icmp_error, ndp_solicit, raw, tcp, udp,
 };
@@ -32,6 +32,11 @@ fn nat() -> Plan {
 
 fn syn(port: u16) -> MemBuf {
     tcp().syn().from((Ipv4Addr::new(10, 0, 0, 2).into(), port)).to(SERVICE).build_buf()
+}
+
+/// A piece of a datagram to a service, with this many bytes behind its IP header.
+fn piece(at: u16, bytes: usize, more: bool) -> MemBuf {
+    udp().from(CLIENT).to("10.0.0.80:53").payload_len(bytes - 8).fragment(at, more).build_buf()
 }
 
 /// A session whose server has agreed.
@@ -138,11 +143,47 @@ drops! {
             full().stage().refused(reason, CLIENTS, packet);
         }
     };
-    Fragment, a_fragment_of_a_connection => |reason| {
+    Fragment, a_fragment_of_a_syn_and_what_follows_it => |reason| {
         let mut stage = full().stage();
         let packet = || from_client().syn().payload_len(28);
         stage.refused(reason, CLIENTS, packet().fragment(0, true).build_buf());
-        stage.refused(reason, CLIENTS, packet().fragment(64, false).build_buf());
+        stage.refused(reason, CLIENTS, packet().fragment(48, false).build_buf());
+    };
+    FragmentOverlap, a_fragment_that_says_otherwise => |reason| {
+        let mut stage = full().stage();
+        stage.pass(CLIENTS, piece(0, 48, true));
+        stage.refused(reason, CLIENTS, piece(40, 48, true));
+        stage.refused(reason, CLIENTS, piece(88, 48, false));
+    };
+    FragmentDuplicate, a_fragment_that_came_before => |reason| {
+        let mut stage = full().stage();
+        stage.pass(CLIENTS, piece(0, 48, true));
+        stage.refused(reason, CLIENTS, piece(0, 48, true));
+    };
+    FragmentMemoryFull, a_fragment_without_a_place => |reason| {
+        let mut plan = full();
+        plan.fragments.datagrams = 0;
+        plan.stage().refused(reason, CLIENTS, piece(0, 48, true));
+    };
+    FragmentHeldFull, a_fragment_that_cannot_wait => |reason| {
+        let mut plan = full();
+        plan.fragments.held = 0;
+        plan.stage().refused(reason, CLIENTS, piece(48, 48, true));
+    };
+    FragmentTimeout, a_fragment_whose_first_one_does_not_come => |reason| {
+        let mut stage = full().stage();
+        let (report, _) = stage.feed(CLIENTS, piece(48, 48, true));
+        assert_eq!(report.verdict, Verdict::Absorb(Absorbed::WaitsForFirst));
+        stage.wait(Duration::from_millis(400));
+        assert_eq!(stage.director.counters().dropped(reason), 1);
+    };
+    FragmentNoSession, the_rest_of_a_datagram_that_nobody_wants => |reason| {
+        let mut stage = full().stage();
+        let nobody = |at, more| {
+            udp().from(CLIENT).to("10.0.0.80:54").payload_len(40).fragment(at, more).build_buf()
+        };
+        stage.refused(DropReason::NoService, CLIENTS, nobody(0, true));
+        stage.refused(reason, CLIENTS, nobody(48, false));
     };
     UnsupportedProtocol, a_protocol_that_no_service_has => |reason| {
         let mut stage = full().stage();

@@ -12,7 +12,9 @@ use lvs_core::session::{Cursor, HeapMemory, Session, SessionStore, StoreConfig, 
 use lvs_core::snapshot::{Snapshot, SnapshotSpec, StaticNeighbour};
 use lvs_core::time::Time;
 use lvs_core::verdict::{DropReason, Verdict};
-use lvs_director::{Director, DirectorConfig, ErrorRate, Generation, Outputs, Report};
+use lvs_director::{
+    Director, DirectorConfig, ErrorRate, FragmentConfig, Generation, Outputs, Report,
+};
 use lvs_testkit::build::{ROUTER_MAC, Tcp, tcp};
 use std::sync::Arc;
 
@@ -42,6 +44,7 @@ pub(crate) struct Plan {
     pub(crate) pool: usize,
     /// ICMP errors that it makes; none, where a dropped packet is to leave no trace.
     pub(crate) errors: ErrorRate,
+    pub(crate) fragments: FragmentConfig,
 }
 
 impl Plan {
@@ -65,6 +68,7 @@ impl Plan {
             hops: 64,
             pool: 64,
             errors: ErrorRate::NONE,
+            fragments: FragmentConfig::default(),
         }
     }
 
@@ -92,6 +96,7 @@ impl Plan {
             waiting: self.waiting,
             isn_key: [5, 6],
             errors: self.errors,
+            fragments: self.fragments,
             ..DirectorConfig::default()
         };
         let generation = Generation::new(Arc::clone(&snapshot), ARGS);

@@ -68,3 +68,29 @@ fn bursts_give_the_same_frames_in_the_same_order() {
         assert_eq!(single.counters, burst.counters, "{}", case.name);
     }
 }
+
+/// The kernel sends fragments when their datagram is whole, the director when it has the first one. Of each datagram
+/// that leaves the kernel the same frames leave, once. In tunnels the kernel fragments the outer packet instead.
+#[test]
+fn fragments_of_whole_datagrams_leave_as_the_kernel_sends_them() {
+    let (cases, _) = cases();
+    for name in ["nat/fragments", "dr/fragments"] {
+        let case = cases.iter().find(|case| case.name == name).expect("a case");
+        let run = stage::one_by_one(case);
+        let tiny = |step: &&golden::Step| !step.what.contains("the first of 8 bytes");
+        let recorded = case.steps.iter().filter(tiny).flat_map(|step| &step.out);
+        let mut count = 0;
+        for output in recorded {
+            let sent = run.sent(output.arm).into_iter();
+            assert_eq!(
+                sent.filter(|frame| **frame == output.frame).count(),
+                1,
+                "{}: {:02x?}",
+                case.name,
+                output.frame
+            );
+            count += 1;
+        }
+        assert!(count >= 9, "{}: {count}", case.name);
+    }
+}

@@ -1,6 +1,9 @@
 //! Several workers are one balancer, whatever the device does with replies (INV-17).
 
+#[path = "../fragments/cut.rs"]
+mod cut;
 mod hashed;
+mod pieces;
 mod steering;
 mod strays;
 mod turns;

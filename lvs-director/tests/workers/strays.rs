@@ -1,4 +1,4 @@
-//! What no device can steer: ICMP errors, fragments, answers of neighbours; and what must not go round.
+//! What no device can steer: ICMP errors, answers of neighbours; and what must not go round.
 
 use crate::world::*;
 use core::net::IpAddr;
@@ -7,21 +7,16 @@ use lvs_core::flow::WireTuple;
 use lvs_core::id::WorkerId;
 use lvs_core::io::mem::{MemBuf, RSS_KEY};
 use lvs_core::io::{PacketBuf, Rss};
-use lvs_core::plan::{AnyPlan, LowBits, PortPlan, Toeplitz, fragment_owner};
+use lvs_core::plan::{AnyPlan, LowBits, PortPlan, Toeplitz};
 use lvs_core::verdict::DropReason;
 use lvs_director::RingSize;
-use lvs_testkit::build::{IcmpError, arp_reply, fragments, icmp_error, ndp_advert, udp};
+use lvs_testkit::build::{IcmpError, arp_reply, icmp_error, ndp_advert, udp};
 use lvs_testkit::workers::{Rig, Setup};
 
 const TABLE: [u16; 8] = [0, 3, 1, 2, 2, 0, 3, 1];
 
 fn by_hash(worker: WorkerId) -> Toeplitz {
     Toeplitz::new(Rss { key: &RSS_KEY, table: &TABLE }, 1024, 65535, worker, 4).unwrap()
-}
-
-/// Drops for this reason, by worker.
-fn dropped<P: PortPlan>(rig: &Rig<'_, P>, reason: DropReason) -> Vec<u64> {
-    rig.workers.iter().map(|worker| worker.director.counters().dropped(reason)).collect()
 }
 
 /// Errors translated, by worker.
@@ -73,31 +68,6 @@ fn icmp_errors_end_at_the_worker_that_owns_the_quoted_session() {
             }
         }
         assert!(moved > 20 && kept > 5, "{moved} moved, {kept} kept");
-    }
-}
-
-/// The first fragment has ports and the others have none; a device may deliver them to different workers.
-/// All meet at one.
-#[test]
-fn fragments_of_a_datagram_meet_at_one_worker() {
-    let plans = plans(4, by_hash);
-    let mut memory = memory(&plans);
-    let mut rig = rig(nic(4, Some((&RSS_KEY, &TABLE))), plans, &mut memory);
-    for ident in 1..60u16 {
-        let to = service(false);
-        let whole = udp().from("198.18.0.9:999").to(to).dst_mac(MAC).dont_fragment(false);
-        let parts = fragments(&whole.ident(ident).payload_len(4000).build(), 576, 0);
-        let before = dropped(&rig, DropReason::Fragment);
-        for (number, part) in parts.iter().enumerate() {
-            // As badly as a device can: each to the next queue.
-            let lane = rig.nic.lane(number as u16 % 4).unwrap();
-            lane.inject(CLIENTS, MemBuf::from_bytes(part)).unwrap();
-        }
-        rig.settle(NOW);
-        let keeper = fragment_owner([198, 18, 0, 9].into(), to.ip(), 17, ident.into(), 4);
-        let mut expected = before;
-        expected[keeper.index()] += parts.len() as u64;
-        assert_eq!(dropped(&rig, DropReason::Fragment), expected);
     }
 }
 

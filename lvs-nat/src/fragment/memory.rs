@@ -3,10 +3,16 @@
 //! Refused are, as in the kernel (`net/ipv4/inet_fragment.c`) and by RFC 5722: a datagram with
 //! overlapping fragments, as a whole, until its time is over; a fragment that came before; and
 //! whatever is beyond the [`Limits`]. Work per fragment is bounded by a bucket of slots, a datagram's
-//! list of gaps and, for those that wait, the number of places for held frames.
+//! list of gaps and its frames that wait.
+//!
+//! Whoever sends pieces of datagrams that are never complete takes places. They are taken back early:
+//! a datagram whose first piece does not come is forgotten after [`Limits::wait`], and one that is as
+//! old gives its place to a new one that finds its bucket full.
 
 use super::key::{FragmentKey, Piece};
 use core::fmt;
+use core::marker::PhantomData;
+use core::ops::DerefMut;
 use lvs_core::io::{L4Csum, PortId, Vlan};
 use lvs_core::time::Tick;
 
@@ -21,6 +27,9 @@ pub struct Limits {
     /// Ticks that a datagram has, from its first fragment to arrive; [`Tick::covering`] makes them.
     /// RFC 1122 section 3.3.2 allows 60 s to 120 s, the kernel 30 s; a director can do with a few.
     pub timeout: u32,
+    /// Ticks that fragments wait for their first one, which is behind them by little or not at all;
+    /// also the age from which a datagram gives its place to another one. At most `timeout`.
+    pub wait: u32,
     /// Unfinished datagrams of one source (or of a few sources that share a count).
     pub per_source: u16,
     /// Frames that may wait for the first fragment of one datagram.
@@ -75,6 +84,15 @@ pub enum Later<T> {
     Held,
 }
 
+/// Frames that waited and were thrown away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Because their first fragment did not come in time.
+    pub expired: u32,
+    /// Because a fragment of their datagram overlapped.
+    pub overlapped: u32,
+}
+
 /// How a held frame was received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Received {
@@ -104,6 +122,8 @@ struct Datagram<T> {
     /// Length of the whole, once the last piece came.
     total: Option<u32>,
     held: u8,
+    /// The frame that has waited longest, and the last one.
+    queue: Option<(usize, usize)>,
 }
 
 /// A place for one datagram; the caller lends an array of them.
@@ -122,10 +142,8 @@ impl<T> FragmentSlot<T> {
 /// A place for one waiting frame of up to `N` bytes; the caller lends an array of them.
 #[derive(Clone, Copy, Debug)]
 pub struct HeldFrame<const N: usize> {
-    /// Index of the datagram's slot.
-    owner: Option<usize>,
-    /// Order of arrival.
-    number: u32,
+    /// The next frame of the same datagram, or the next free place.
+    next: Option<usize>,
     received: Received,
     len: usize,
     bytes: [u8; N],
@@ -134,8 +152,7 @@ pub struct HeldFrame<const N: usize> {
 impl<const N: usize> HeldFrame<N> {
     /// An empty place.
     pub const EMPTY: Self = Self {
-        owner: None,
-        number: 0,
+        next: None,
         received: Received { port: PortId(0), csum: L4Csum::Unknown, vlan: None },
         len: 0,
         bytes: [0; N],
@@ -143,30 +160,39 @@ impl<const N: usize> HeldFrame<N> {
 }
 
 /// Where datagrams in pieces go; `T` is the caller's word for it. One per worker.
+///
+/// `S` and `H` lend the places: `&mut [..]`, or a box where there is an allocator.
 #[derive(Debug)]
 #[doc(alias = "ip_defrag")]
-pub struct FragmentMemory<'m, T, const N: usize> {
-    slots: &'m mut [FragmentSlot<T>],
-    held: &'m mut [HeldFrame<N>],
+pub struct FragmentMemory<T, const N: usize, S, H> {
+    slots: S,
+    held: H,
     key: [u64; 2],
     limits: Limits,
     live: usize,
+    waiting: usize,
+    free: Option<usize>,
     sweep: usize,
-    number: u32,
+    lost: Lost,
+    way: PhantomData<T>,
 }
 
-impl<'m, T: Copy, const N: usize> FragmentMemory<'m, T, N> {
+impl<T: Copy, const N: usize, S, H> FragmentMemory<T, N, S, H>
+where
+    S: DerefMut<Target = [FragmentSlot<T>]>,
+    H: DerefMut<Target = [HeldFrame<N>]>,
+{
     /// In memory lent by the caller, a multiple of 8 slots at best; what is in it is forgotten. `key`
     /// is secret, so that nobody chooses places.
-    pub fn new(
-        slots: &'m mut [FragmentSlot<T>],
-        held: &'m mut [HeldFrame<N>],
-        key: [u64; 2],
-        limits: Limits,
-    ) -> Self {
+    pub fn new(mut slots: S, mut held: H, key: [u64; 2], limits: Limits) -> Self {
         slots.fill(FragmentSlot::EMPTY);
-        held.iter_mut().for_each(|frame| frame.owner = None);
-        Self { slots, held, key, limits, live: 0, sweep: 0, number: 0 }
+        let count = held.len();
+        for (next, frame) in (1..).zip(held.iter_mut()) {
+            frame.next = (next < count).then_some(next);
+        }
+        let free = (count > 0).then_some(0);
+        let (live, waiting, sweep, lost) = (0, 0, 0, Lost::default());
+        Self { slots, held, key, limits, live, waiting, free, sweep, lost, way: PhantomData }
     }
 
     /// Unfinished datagrams, dead ones included.
@@ -177,8 +203,13 @@ impl<'m, T: Copy, const N: usize> FragmentMemory<'m, T, N> {
 
     /// Frames that wait.
     #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.held.iter().filter(|frame| frame.owner.is_some()).count()
+    pub const fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Frames that were thrown away since the last call.
+    pub const fn take_lost(&mut self) -> Lost {
+        core::mem::replace(&mut self.lost, Lost { expired: 0, overlapped: 0 })
     }
 
     /// Remembers where the first fragment goes. Call [`FragmentMemory::release`] next.
@@ -224,8 +255,7 @@ impl<'m, T: Copy, const N: usize> FragmentMemory<'m, T, N> {
             return Err(Refusal::Dead);
         }
         // Before a place is taken: nobody waits without a copy.
-        let free = self.held.iter().position(|frame| frame.owner.is_none());
-        let cell = free.ok_or(Refusal::TooManyHeld)?;
+        let cell = self.free.ok_or(Refusal::TooManyHeld)?;
         if frame.len() > N {
             return Err(Refusal::TooLong);
         }
@@ -249,15 +279,10 @@ impl<'m, T: Copy, const N: usize> FragmentMemory<'m, T, N> {
         let at = self.bucket(key).find(|at| self.holds(*at, key))?;
         let datagram = self.datagram(at)?;
         let State::Goes(way) = datagram.state else { return None };
-        datagram.held = datagram.held.checked_sub(1)?;
-        let number = self.number;
-        let frame = self
-            .held
-            .iter_mut()
-            .filter(|frame| frame.owner == Some(at))
-            .max_by_key(|frame| number.wrapping_sub(frame.number))?;
-        frame.owner = None;
+        let cell = self.unqueue(at)?;
+        let frame = self.held.get(cell)?;
         let given = give(way, frame.received, frame.bytes.get(..frame.len).unwrap_or_default());
+        self.set_free(cell);
         self.forget_if_done(at);
         Some(given)
     }
@@ -272,7 +297,7 @@ impl<'m, T: Copy, const N: usize> FragmentMemory<'m, T, N> {
                 _ => 0,
             };
             if self.is_old(now, at) {
-                self.forget(at);
+                self.forget_old(at);
                 forgotten = forgotten.saturating_add(1);
             }
         }
@@ -290,7 +315,19 @@ impl<'m, T: Copy, const N: usize> FragmentMemory<'m, T, N> {
 
     fn is_old(&self, now: Tick, at: usize) -> bool {
         let datagram = self.slots.get(at).and_then(|slot| slot.datagram.as_ref());
-        datagram.is_some_and(|datagram| now.since(datagram.born) >= self.limits.timeout)
+        datagram.is_some_and(|datagram| {
+            let limit = match datagram.state {
+                State::Waits => self.limits.wait,
+                State::Goes(_) | State::Dead => self.limits.timeout,
+            };
+            now.since(datagram.born) >= limit
+        })
+    }
+
+    /// Whether a datagram has to make room for another one.
+    fn gives_way(&self, now: Tick, at: usize) -> bool {
+        let datagram = self.slots.get(at).and_then(|slot| slot.datagram.as_ref());
+        datagram.is_some_and(|datagram| now.since(datagram.born) >= self.limits.wait)
     }
 
     /// Slots that a datagram may be in.
@@ -304,7 +341,7 @@ impl<'m, T: Copy, const N: usize> FragmentMemory<'m, T, N> {
     fn find(&mut self, now: Tick, key: &FragmentKey) -> Option<usize> {
         let at = self.bucket(key).find(|at| self.holds(*at, key))?;
         if self.is_old(now, at) {
-            self.forget(at);
+            self.forget_old(at);
             return None;
         }
         Some(at)
@@ -319,8 +356,9 @@ impl<'m, T: Copy, const N: usize> FragmentMemory<'m, T, N> {
         let at = match self.bucket(key).find(empty) {
             Some(at) => at,
             None => {
-                let old = self.bucket(key).find(|at| self.is_old(now, *at)).ok_or(Refusal::Full)?;
-                self.forget(old);
+                let old = self.bucket(key).find(|at| self.gives_way(now, *at));
+                let old = old.ok_or(Refusal::Full)?;
+                self.forget_old(old);
                 old
             }
         };
@@ -339,6 +377,7 @@ impl<'m, T: Copy, const N: usize> FragmentMemory<'m, T, N> {
             stretches: 0,
             total: None,
             held: 0,
+            queue: None,
         });
         self.live = self.live.saturating_add(1);
         Ok(at)
@@ -358,23 +397,43 @@ impl<'m, T: Copy, const N: usize> FragmentMemory<'m, T, N> {
         let result = datagram.add(piece);
         if matches!(result, Err(Refusal::Overlap | Refusal::TooManyPieces)) {
             datagram.state = State::Dead;
-            datagram.held = 0;
-            self.drop_held(at);
+            let dropped = self.drop_held(at);
+            self.lost.overlapped = self.lost.overlapped.saturating_add(dropped);
         }
         result
     }
 
     fn hold(&mut self, at: usize, cell: usize, frame: &[u8], received: Received) {
-        self.number = self.number.wrapping_add(1);
-        let number = self.number;
         let Some(place) = self.held.get_mut(cell) else { return };
         for (to, byte) in place.bytes.iter_mut().zip(frame) {
             *to = *byte;
         }
-        (place.owner, place.number) = (Some(at), number);
         (place.received, place.len) = (received, frame.len());
-        if let Some(datagram) = self.datagram(at) {
-            datagram.held = datagram.held.saturating_add(1);
+        self.free = place.next.take();
+        self.waiting = self.waiting.saturating_add(1);
+        let Some(datagram) = self.datagram(at) else { return };
+        datagram.held = datagram.held.saturating_add(1);
+        let last = datagram.queue.map(|(_, last)| last);
+        datagram.queue = Some((datagram.queue.map_or(cell, |(first, _)| first), cell));
+        if let Some(last) = last.and_then(|last| self.held.get_mut(last)) {
+            last.next = Some(cell);
+        }
+    }
+
+    /// Takes the frame that has waited longest out of a datagram's queue.
+    fn unqueue(&mut self, at: usize) -> Option<usize> {
+        let (first, last) = self.datagram(at)?.queue?;
+        let next = self.held.get_mut(first)?.next.take();
+        let datagram = self.datagram(at)?;
+        datagram.queue = next.map(|next| (next, last));
+        datagram.held = datagram.held.saturating_sub(1);
+        Some(first)
+    }
+
+    fn set_free(&mut self, cell: usize) {
+        if let Some(place) = self.held.get_mut(cell) {
+            place.next = self.free.replace(cell);
+            self.waiting = self.waiting.saturating_sub(1);
         }
     }
 
@@ -384,21 +443,33 @@ impl<'m, T: Copy, const N: usize> FragmentMemory<'m, T, N> {
         }
     }
 
-    fn forget(&mut self, at: usize) {
+    fn forget_old(&mut self, at: usize) {
+        let dropped = self.forget(at);
+        self.lost.expired = self.lost.expired.saturating_add(dropped);
+    }
+
+    /// Forgets a datagram; tells how many of its frames waited.
+    fn forget(&mut self, at: usize) -> u32 {
+        let dropped = self.drop_held(at);
         let Some(datagram) = self.slots.get_mut(at).and_then(|slot| slot.datagram.take()) else {
-            return;
+            return dropped;
         };
         self.live = self.live.saturating_sub(1);
         if let Some(count) = self.count_of_source(&datagram.key) {
             *count = count.saturating_sub(1);
         }
-        self.drop_held(at);
+        dropped
     }
 
-    fn drop_held(&mut self, at: usize) {
-        for frame in self.held.iter_mut().filter(|frame| frame.owner == Some(at)) {
-            frame.owner = None;
+    fn drop_held(&mut self, at: usize) -> u32 {
+        let mut dropped = 0u32;
+        // A queue is no longer than there are places.
+        for _ in 0..self.held.len() {
+            let Some(cell) = self.unqueue(at) else { break };
+            self.set_free(cell);
+            dropped = dropped.saturating_add(1);
         }
+        dropped
     }
 }
 

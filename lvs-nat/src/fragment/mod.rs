@@ -25,5 +25,5 @@ mod memory;
 mod split;
 
 pub use key::{FragmentKey, Piece};
-pub use memory::{FragmentMemory, FragmentSlot, HeldFrame, Later, Limits, Received, Refusal};
+pub use memory::{FragmentMemory, FragmentSlot, HeldFrame, Later, Limits, Lost, Received, Refusal};
 pub use split::{SplitError, SplitV4};

@@ -18,8 +18,8 @@ pub(crate) fn l3_of(frame: &[u8]) -> usize {
     at + 2
 }
 
-/// Splits a valid frame into fragments whose IP packets have at most `mtu` bytes, in order. An IPv6
-/// packet must not have extension headers yet; `ident` goes into its fragment headers.
+/// Splits a valid frame, which may be an IPv4 fragment, into fragments whose IP packets have at most `mtu` bytes,
+/// in order. An IPv6 packet must not have extension headers yet; `ident` goes into its fragment headers.
 ///
 /// ```
 /// use lvs_testkit::build::{fragments, udp};
@@ -53,7 +53,9 @@ pub fn fragments(frame: &[u8], mtu: usize, ident: u32) -> Vec<Vec<u8>> {
         part.extend(if v6 {
             v6_header(head, piece.len(), offset, more, ident)
         } else {
-            v4_header(head, piece.len(), offset, more)
+            // Of a fragment: its own offset, and what follows it follows its last piece.
+            let field = u16::from_be_bytes([head[6], head[7]]);
+            v4_header(head, piece.len(), offset + field % 0x2000 * 8, more || field & 0x2000 != 0)
         });
         part.extend(piece);
         parts.push(part);

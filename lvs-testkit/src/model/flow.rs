@@ -13,7 +13,7 @@ use lvs_core::flow::{Direction, L4Proto};
 use lvs_core::id::{ServerId, ServiceId};
 use lvs_core::io::BURST;
 use lvs_core::io::{L4Csum, PortId};
-use lvs_core::service::{ClientAddrMode, Forwarding, ToaOptions};
+use lvs_core::service::{ClientAddrMode, Forwarding, NoToaRoom, ToaOptions};
 use lvs_core::session::{Quad, TcpState};
 use lvs_core::snapshot::ServiceSpec;
 use lvs_core::time::Time;
@@ -32,7 +32,8 @@ fn flags_of(packet: &Passing) -> Result<Option<u8>, DropReason> {
 
 /// Whether a segment is known to be wrong, or would be if somebody looked.
 fn is_corrupt(packet: &Passing) -> bool {
-    packet.ip.csum == L4Csum::Unknown && packet.ip.tcp().is_some() && !packet.ip.is_right()
+    packet.ip.fragment
+        || packet.ip.csum == L4Csum::Unknown && packet.ip.tcp().is_some() && !packet.ip.is_right()
 }
 
 fn asks_for_a_connection(flags: Option<u8>) -> bool {
@@ -319,6 +320,15 @@ impl Model {
             let carries = toa.filter(|toa| {
                 !session.plain && numbers.owes_address && wants_address(&packet, toa, &numbers)
             });
+            let mut carries = carries;
+            if packet.ip.fragment && carries.is_some() {
+                // A piece cannot grow.
+                self.count("toa_no_room");
+                if carries.is_some_and(|toa| toa.no_room == NoToaRoom::Drop) {
+                    return Err(DropReason::NoToaRoom);
+                }
+                carries = None;
+            }
             let fits =
                 self.fits(now, &packet, hop, carries.map_or(0, |_| option_len(quad.client.0)));
             fits.or_else(|reason| match carries {
@@ -394,7 +404,7 @@ impl Model {
     }
 
     /// Whether a packet can leave toward a next hop when its headers grow.
-    fn fits(
+    pub(super) fn fits(
         &self,
         now: Time,
         packet: &Passing,

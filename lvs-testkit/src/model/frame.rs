@@ -43,6 +43,8 @@ pub(super) struct Ip {
     /// Transport protocol.
     proto: u8,
     pub(super) fragment: bool,
+    /// Which piece of which datagram it is.
+    pub(super) piece: Option<Piece>,
     /// Whether there is a fragment header or field at all, be it of a whole packet.
     fragment_header: bool,
     pub(super) upper: Upper,
@@ -52,6 +54,17 @@ pub(super) struct Ip {
     pub(super) csum: L4Csum,
     /// By how much the field differs from the right one, modulo 65535; `None` = the field says "none".
     wrong_by: Option<u32>,
+}
+
+/// A piece of a datagram.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece {
+    /// Number of the datagram.
+    pub(super) id: u32,
+    /// Bytes of the datagram before it, and its own.
+    pub(super) start: usize,
+    pub(super) len: usize,
+    pub(super) last: bool,
 }
 
 /// What the IP packet carries.
@@ -97,6 +110,10 @@ impl Ip {
             Upper::Udp { .. } => 6,
             Upper::Icmp(_) | Upper::Other(_) => 2,
         }
+    }
+
+    pub(super) fn proto(&self) -> u8 {
+        self.proto
     }
 
     /// Whether this is ICMP, and which type and code.

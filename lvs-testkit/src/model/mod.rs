@@ -31,7 +31,7 @@
 //! ```
 //!
 //! # Limits
-//! Packets come in one piece. Schedulers are rr and wrr of the only worker. Transmit queues, buffers,
+//! Schedulers are rr and wrr of the only worker. Transmit queues, buffers,
 //! the session directory and the next hop table have no end. Port plans are
 //! [`Whole`](lvs_core::plan::Whole).
 
@@ -39,6 +39,7 @@ mod flow;
 mod frame;
 mod hops;
 mod options;
+mod pieces;
 mod sessions;
 mod talk;
 mod tcp;
@@ -56,7 +57,7 @@ use lvs_core::addr::MacAddr;
 use lvs_core::id::ServerId;
 use lvs_core::io::{Gso, L4Csum, PortId, Vlan};
 use lvs_core::snapshot::{NextHop, SnapshotSpec};
-use lvs_core::time::Time;
+use lvs_core::time::{Tick, Time};
 use lvs_core::verdict::{Absorbed, DropReason, Verdict};
 use sessions::Sessions;
 use std::collections::BTreeMap;
@@ -79,6 +80,9 @@ pub struct Model {
     world: World,
     hops: Hops,
     sessions: Sessions,
+    pieces: Vec<pieces::Datagram>,
+    /// When datagrams in pieces were looked through.
+    looked: Tick,
     turns: BTreeMap<u16, Turns>,
     /// Per pool: the place of the address that the next session tries first.
     pool_turns: Vec<usize>,
@@ -98,6 +102,8 @@ impl Model {
             sessions: Sessions::default(),
             world: World::new(setup, spec),
             hops: Hops::default(),
+            pieces: Vec::new(),
+            looked: Tick::default(),
             turns: BTreeMap::new(),
             pool_turns: Vec::new(),
             counts: BTreeMap::new(),
@@ -149,17 +155,22 @@ impl Model {
                 self.ip(now, Passing { ip: *ip, port, headroom, vlan, gso })
             }
         };
-        self.count(match outcome.verdict {
+        self.count_verdict(outcome.verdict);
+        outcome.sent = core::mem::take(&mut self.sent);
+        outcome
+    }
+
+    fn count_verdict(&mut self, verdict: Verdict) {
+        self.count(match verdict {
             Verdict::Forward(_) => "forwarded",
             Verdict::Answer(_) => "answered",
             Verdict::Release => "released",
             Verdict::Absorb(Absorbed::NeighbourLearned) => "learned",
             Verdict::Absorb(Absorbed::WaitsForNeighbour) => "waiting",
             Verdict::Absorb(Absorbed::HandedOver) => "handed_over",
+            Verdict::Absorb(Absorbed::WaitsForFirst) => "fragments_held",
             Verdict::Drop(reason) => reason.id(),
         });
-        outcome.sent = core::mem::take(&mut self.sent);
-        outcome
     }
 
     /// Which packets are let in, and what they are.
@@ -185,7 +196,7 @@ impl Model {
         let is = self.world.is(dst);
         if packet.ip.fragment {
             let hosts = is.own.is_some() && !is.virt;
-            return if hosts { Verdict::Release.into() } else { drop(DropReason::Fragment) };
+            return if hosts { Verdict::Release.into() } else { self.fragment(now, packet, is) };
         }
         if packet.ip.csum == L4Csum::Bad {
             return drop(DropReason::BadL4Checksum);
@@ -194,6 +205,12 @@ impl Model {
         if packet.ip.is_error() {
             return Self::error(is);
         }
+        self.with_ports(now, packet, is)
+    }
+
+    /// What belongs to a session, may open one, or to nobody.
+    fn with_ports(&mut self, now: Time, packet: Passing, is: world::Is) -> Outcome {
+        let dst = packet.ip.dst;
         if let Some((at, direction)) = self.find(&packet.ip) {
             return self.carry(now, packet, at, direction);
         }
@@ -334,6 +351,10 @@ impl Model {
         }
         if core::mem::take(&mut self.rerouting) {
             self.reroute();
+        }
+        if self.looked != now.tick() {
+            self.looked = now.tick();
+            self.forget_old_pieces(now, None);
         }
         core::mem::take(&mut self.sent)
     }

@@ -160,8 +160,17 @@ impl Model {
     /// The session of a packet, and where it comes from.
     pub(super) fn find(&self, ip: &Ip) -> Option<(usize, Direction)> {
         let (proto, sport, dport) = ip.ports()?;
-        let (src, dst) = ((ip.src, sport), (ip.dst, dport));
-        let local = self.world.is(ip.dst).local;
+        self.find_between(proto, (ip.src, sport), (ip.dst, dport))
+    }
+
+    /// The session of packets between these ends, and which way they go.
+    pub(super) fn find_between(
+        &self,
+        proto: L4Proto,
+        src: (IpAddr, u16),
+        dst: (IpAddr, u16),
+    ) -> Option<(usize, Direction)> {
+        let local = self.world.is(dst.0).local;
         let live = self.sessions.live.iter().enumerate();
         live.filter(|(_, session)| session.quad.proto == proto).find_map(|(at, session)| {
             let quad = &session.quad;

@@ -6,6 +6,7 @@ use lvs_core::id::{ServerId, ServiceId};
 use lvs_core::io::mem::MemBuf;
 use lvs_core::io::{Gso, GsoCaps, L4Csum, PacketBuf, PortId, Vlan};
 use lvs_core::verdict::Verdict;
+use lvs_director::FragmentConfig;
 
 /// One port of the modelled box.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub struct Setup {
     pub isn_key: [u64; 2],
     /// Packets that may wait for neighbours.
     pub waiting: u16,
+    /// Time-outs and places of fragments. Datagrams in pieces have no end here.
+    pub fragments: FragmentConfig,
 }
 
 impl Setup {
@@ -55,6 +58,7 @@ impl Setup {
             seed: 0,
             isn_key: [0, 0],
             waiting: 64,
+            fragments: FragmentConfig::default(),
         }
     }
 }

@@ -28,7 +28,7 @@ use lvs_core::snapshot::{
     StaticNeighbour,
 };
 use lvs_core::timeouts;
-use lvs_director::{DirectorConfig, ErrorRate};
+use lvs_director::{DirectorConfig, ErrorRate, FragmentConfig};
 
 /// The configuration cannot be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,7 +178,7 @@ impl Config {
         ServiceFlags { reset_on_expiry: service.reset_on_expiry.unwrap_or(lvs) }
     }
 
-    /// What a director makes by itself, how many ICMP errors and how many resets; keys and sizes are those of the
+    /// What a director makes by itself, how many ICMP errors and how many resets, and its room for fragments; keys and sizes are those of the
     /// default.
     #[must_use]
     pub fn director_config(&self) -> DirectorConfig {
@@ -186,6 +186,7 @@ impl Config {
         DirectorConfig {
             errors: rate(self.director.icmp_errors),
             strays: rate(self.director.reset_on_miss),
+            fragments: FragmentConfig::with_room_for(self.director.fragments),
             ..DirectorConfig::default()
         }
     }

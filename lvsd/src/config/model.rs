@@ -68,6 +68,8 @@ pub struct Director {
     pub workers: u16,
     /// Persistent clients at once.
     pub templates: u32,
+    /// Datagrams in pieces at once, in each worker.
+    pub fragments: u32,
     /// What the session memory is made of.
     pub huge_pages: HugePages,
     /// ICMP errors a second.
@@ -96,6 +98,7 @@ impl Default for Director {
             sessions: 65_536,
             workers: 1,
             templates: 65_536,
+            fragments: 1024,
             huge_pages: HugePages::Auto,
             icmp_errors: ErrorRate::default().per_second,
             reset_on_miss: 0,

@@ -23,6 +23,7 @@ const MOST_WORKERS: i64 = 64;
 const MOST_TEMPLATES: i64 = 1 << 24;
 /// Answers of a kind that the director may make by itself, a second.
 const MOST_ANSWERS: i64 = 1_000_000;
+const MOST_FRAGMENTS: i64 = 1 << 20;
 /// Most addresses of one pool: about 260 million sessions.
 const MOST_POOL_ADDRESSES: u128 = 1 << 12;
 /// The tree as far as it can be read.
@@ -126,6 +127,9 @@ fn director(table: &mut Table<'_, '_>, sink: &mut Sink) -> Director {
         workers: table.or("workers", default.workers, workers, sink).value,
         templates: table
             .or("templates", default.templates, |v| value::integer(v, 0, MOST_TEMPLATES), sink)
+            .value,
+        fragments: table
+            .or("fragments", default.fragments, |v| value::integer(v, 0, MOST_FRAGMENTS), sink)
             .value,
         huge_pages: table
             .or("huge_pages", default.huge_pages, |v| value::choice(v, &HUGE_PAGES), sink)

@@ -96,6 +96,13 @@ pub const DIRECTOR: Section = Section {
             "How many persistent clients can be known at once, over all services; about 65 bytes each. Beyond that idle ones are forgotten first.",
         ),
         key(
+            "fragments",
+            "integer, datagrams, 0 to 1048576",
+            "1024",
+            "8192",
+            "How many datagrams in pieces (fragments) each worker keeps together at once, about 450 bytes each; a quarter of them of one source, and an eighth as many fragments that came before their first one. 0: fragments are dropped.",
+        ),
+        key(
             "huge_pages",
             "\"auto\", \"reserved\" or \"off\"",
             "`\"auto\"`",

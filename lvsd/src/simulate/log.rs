@@ -101,6 +101,7 @@ pub(super) const fn word(verdict: Verdict) -> &'static str {
         Verdict::Absorb(Absorbed::NeighbourLearned) => "learned",
         Verdict::Absorb(Absorbed::WaitsForNeighbour) => "waiting",
         Verdict::Absorb(Absorbed::HandedOver) => "handed_over",
+        Verdict::Absorb(Absorbed::WaitsForFirst) => "waiting_for_first",
         Verdict::Drop(_) => "drop",
     }
 }

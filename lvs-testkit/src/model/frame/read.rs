@@ -1,6 +1,6 @@
 //! Takes frames apart: the checks of Ethernet, ARP, IPv4, IPv6 and the transports, one after another.
 
-use super::{Arp, Frame, Ip, Tcp, Upper, long, mac, word};
+use super::{Arp, Frame, Ip, Piece, Tcp, Upper, long, mac, word};
 use crate::build::sum::ones_sum;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use lvs_core::io::L4Csum;
@@ -98,6 +98,12 @@ fn read_v4(link: &[u8], body: &[u8], csum: L4Csum) -> Result<Frame, DropReason> 
         ttl: body[8],
         proto: body[9],
         fragment,
+        piece: fragment.then(|| Piece {
+            id: word(body, 4).into(),
+            start: offset,
+            len: carried,
+            last: !more,
+        }),
         fragment_header: fragment,
         upper: Upper::Other(body[header..total].to_vec()),
         padding: body[total..].to_vec(),
@@ -118,7 +124,7 @@ fn read_v6(link: &[u8], body: &[u8], csum: L4Csum) -> Result<Frame, DropReason> 
         return Err(BAD);
     }
     let (proto, at, fragments) = walk_extensions(body[6], &body[40..total]).ok_or(BAD)?;
-    let (more, offset) = fragments.unwrap_or((false, 0));
+    let (more, offset) = fragments.map_or((false, 0), |field| (field.more, field.offset));
     let ip = |at: usize| {
         IpAddr::V6(Ipv6Addr::from_octets(body[at..at + 16].try_into().expect("sixteen bytes")))
     };
@@ -130,6 +136,12 @@ fn read_v6(link: &[u8], body: &[u8], csum: L4Csum) -> Result<Frame, DropReason> 
         ttl: body[7],
         proto,
         fragment: more || offset > 0,
+        piece: fragments.map(|field| Piece {
+            id: field.id,
+            start: offset,
+            len: total - 40 - field.behind,
+            last: !more,
+        }),
         fragment_header: fragments.is_some(),
         upper: Upper::Other(body[40 + at..total].to_vec()),
         padding: body[total..].to_vec(),
@@ -139,11 +151,18 @@ fn read_v6(link: &[u8], body: &[u8], csum: L4Csum) -> Result<Frame, DropReason> 
     .with_transport(offset > 0)
 }
 
-/// "More" and offset in bytes of a fragment header.
-type FragmentField = (bool, usize);
+/// What a fragment header says.
+#[derive(Clone, Copy)]
+struct FragmentField {
+    more: bool,
+    /// In bytes.
+    offset: usize,
+    id: u32,
+    /// Where the piece begins, counted from the first extension header.
+    behind: usize,
+}
 
-/// Protocol and offset of what stands behind the extension headers, and the fragment header's "more"
-/// and offset. `None` when they are not in order.
+/// Protocol and offset of what stands behind the extension headers, and the fragment header. `None` when they are not in order.
 fn walk_extensions(first: u8, bytes: &[u8]) -> Option<(u8, usize, Option<FragmentField>)> {
     let (mut next, mut at, mut fragment) = (first, 0, None);
     for count in 0.. {
@@ -177,12 +196,13 @@ fn walk_extensions(first: u8, bytes: &[u8]) -> Option<(u8, usize, Option<Fragmen
                 if !whole && (carried == 0 || odd || offset + at + carried > 65535) {
                     return None;
                 }
-                fragment = Some((more, offset));
+                let (id, behind) = (long(header, 4), at + 8);
+                fragment = Some(FragmentField { more, offset, id, behind });
             }
             _ => {}
         }
         (next, at) = (header[0], at + len);
-        if fragment.is_some_and(|(_, offset)| offset > 0) {
+        if fragment.is_some_and(|field| field.offset > 0) {
             break;
         }
     }
