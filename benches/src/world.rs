@@ -13,12 +13,14 @@ use lvs_core::addr::{MacAddr, Prefix, RealAddr, VirtualAddr};
 use lvs_core::flow::L4Proto;
 use lvs_core::id::WorkerId;
 use lvs_core::io::{Burst, Lane, PacketBuf, PortId};
+use lvs_core::persistence::Persistence;
 use lvs_core::plan::Whole;
 use lvs_core::sched::{SchedulerArgs, Weight};
 use lvs_core::service::{
     ClientAddrMode, Forwarding, ServiceFlags, ServiceKey, TimestampPolicy, ToaOptions,
 };
 use lvs_core::session::{SessionStore, StoreConfig, TableConfig};
+use lvs_core::shared::SharedConfig;
 use lvs_core::snapshot::{
     Interface, PoolSpec, Route, ServerSpec, ServiceSpec, SnapshotSpec, StaticNeighbour,
 };
@@ -56,19 +58,30 @@ pub struct Plan {
     pub forwarding: Forwarding,
     /// Whether servers learn the client's address by a TCP option.
     pub toa: bool,
+    /// Whether clients stay with their servers.
+    pub persistent: bool,
 }
+
+/// Clients that can be remembered where they are: twice as many as the traffic has.
+const TEMPLATES: u32 = 1 << 18;
 
 impl Plan {
     /// FullNAT with the client's address in a TCP option.
     #[must_use]
     pub const fn full_nat(sessions: usize) -> Self {
-        Self { sessions, forwarding: Forwarding::FullNat, toa: true }
+        Self { sessions, forwarding: Forwarding::FullNat, toa: true, persistent: false }
     }
 
     /// NAT.
     #[must_use]
     pub const fn nat(sessions: usize) -> Self {
-        Self { sessions, forwarding: Forwarding::Nat, toa: false }
+        Self { sessions, forwarding: Forwarding::Nat, toa: false, persistent: false }
+    }
+
+    /// The same, and clients stay with their servers.
+    #[must_use]
+    pub const fn persistent(self) -> Self {
+        Self { persistent: true, ..self }
     }
 
     fn capacity(&self) -> usize {
@@ -170,7 +183,7 @@ fn spec<A: Ip>(plan: &Plan, net: &Network<A>) -> SnapshotSpec {
             },
             timestamps: TimestampPolicy::Strip,
             timeouts: Timeouts::LVS,
-            persistence: None,
+            persistence: plan.persistent.then(Persistence::default),
             flags: ServiceFlags::default(),
             servers: (0..SERVERS)
                 .map(|n| ServerSpec::new(RealAddr::new(server(n), 8080), Weight(1)))
@@ -281,7 +294,12 @@ impl<'m, A: Ip> World<'m, A> {
         let config = plan.store(A::HEADER == 40);
         let store = SessionStore::new(config, plan.port_plan(), memory.as_mut_slice());
         let generation = generation(plan, &net)?;
-        let secrets = DirectorConfig { isn_key: [1, 2], ..DirectorConfig::default() };
+        let templates = if plan.persistent { TEMPLATES } else { 0 };
+        let secrets = DirectorConfig {
+            isn_key: [1, 2],
+            shared: SharedConfig { templates, ..SharedConfig::default() },
+            ..DirectorConfig::default()
+        };
         let store = store.map_err(|error| error.to_string())?;
         let mut world = Self {
             director: Director::new(secrets, store, generation),

@@ -6,8 +6,8 @@
 use core::hint::black_box;
 use lvs_benches::floor::memory::Memory;
 use lvs_benches::floor::translate::{self, Own, Session};
-use lvs_benches::standin::session_of;
-use lvs_benches::world::{Direction, PACKETS, Packets, Plan, World};
+use lvs_benches::standin::{Hops, naive::Naive, session_of};
+use lvs_benches::world::{Direction, PACKETS, Packets, Plan, World, server_mac};
 use lvs_core::flow::{L4Proto, TupleV4, WireTuple};
 use lvs_core::io::{BURST, L4Csum, PacketBuf};
 use lvs_core::session::{Probe, SessionStore};
@@ -22,6 +22,13 @@ const SESSIONS: usize = 1024;
 fn main() -> ExitCode {
     let counted = || -> Result<(), String> {
         full_nat_v4()?;
+        first_packets("director_syn_persistent", Plan::full_nat(SESSIONS).persistent(), |world| {
+            measured_director_syn_persistent(world);
+        })?;
+        first_packets("director_syn_nat", Plan::nat(SESSIONS), |world| {
+            measured_director_syn_nat(world);
+        })?;
+        naive_syn()?;
         established::<u128>("director_v6", Network::<u128>::example(), measured_director_v6)?;
         floors()
     };
@@ -81,14 +88,61 @@ fn full_nat_v4() -> Result<(), String> {
     measured_director_plain(&mut world);
     world.unload(&mut packets)?;
     counted("director_plain", PACKETS);
-    for (number, buf) in (1 << 31..).zip(&mut packets.bufs) {
-        buf.reset(58);
-        let _ = world.net.syn(number, buf.data_mut());
-    }
+    fill_syns(&mut packets, &world.net);
     world.load(&mut packets);
     measured_director_syn(&mut world);
     world.unload(&mut packets)?;
     counted("director_syn", PACKETS);
+    Ok(())
+}
+
+fn fill_syns(packets: &mut Packets, net: &Network<u32>) {
+    for (number, buf) in (1 << 31..).zip(&mut packets.bufs) {
+        buf.reset(58);
+        let _ = net.syn(number, buf.data_mut());
+    }
+}
+
+/// SYNs of clients of which a quarter are known.
+fn first_packets(
+    name: &str,
+    plan: Plan,
+    run: impl FnOnce(&mut World<'_, u32>),
+) -> Result<(), String> {
+    let mut memory = plan.memory(false)?;
+    let mut world = World::new(&plan, Network::<u32>::example(), &mut memory)?;
+    world.frozen = true;
+    let mut packets = Packets::new()?;
+    fill(&mut packets, &world, Direction::Both);
+    world.load(&mut packets);
+    world.run(false);
+    world.unload(&mut packets)?;
+    fill_syns(&mut packets, &world.net);
+    world.load(&mut packets);
+    run(&mut world);
+    world.unload(&mut packets)?;
+    counted(name, PACKETS);
+    Ok(())
+}
+
+fn naive_syn() -> Result<(), String> {
+    let net = Network::<u32>::example();
+    let flows: Vec<Flow<u32>> = (0..SESSIONS as u64)
+        .map(|n| Flow {
+            client: net.client(n),
+            local: (0x0a01_0101, 1025 + n as u16),
+            server: (0x0a01_000b + n as u32 % 16, 8080),
+            server_mac: server_mac((n % 16) as u8),
+            ..Flow::default()
+        })
+        .collect();
+    let mut naive = Naive::with(&net, &flows, Hops::new(&net, server_mac), (PACKETS, true));
+    let mut packets = Packets::new()?;
+    fill_syns(&mut packets, &net);
+    if measured_naive_syn(&mut naive, &mut packets) != PACKETS {
+        return Err("the naive director did not open".into());
+    }
+    counted("naive_syn", PACKETS);
     Ok(())
 }
 
@@ -168,6 +222,22 @@ fn measured_director_plain(world: &mut World<'_, u32>) {
 #[inline(never)]
 fn measured_director_syn(world: &mut World<'_, u32>) {
     black_box(&mut *world).run(false);
+}
+
+#[inline(never)]
+fn measured_director_syn_persistent(world: &mut World<'_, u32>) {
+    // Functions of equal code become one: each of these passes a number of its own.
+    black_box((&mut *world, 1)).0.run(false);
+}
+
+#[inline(never)]
+fn measured_director_syn_nat(world: &mut World<'_, u32>) {
+    black_box((&mut *world, 2)).0.run(false);
+}
+
+#[inline(never)]
+fn measured_naive_syn(naive: &mut Naive, packets: &mut Packets) -> usize {
+    naive.open_all(&mut packets.bufs, 1)
 }
 
 #[inline(never)]

@@ -10,7 +10,15 @@ use lvs_core::io::PacketBuf;
 use lvs_core::session::Cursor;
 use lvs_testkit::traffic::{Mix, Network, Rng};
 
-const NAMES: [&str; 5] = ["fullnat", "fullnat-syn", "nat", "nat-syn", "naive-syn"];
+const NAMES: [&str; 7] = [
+    "fullnat",
+    "fullnat-syn",
+    "fullnat-persistent-syn",
+    "nat",
+    "nat-syn",
+    "naive-syn",
+    "naive-persistent-syn",
+];
 
 /// SYNs that nobody has sent before.
 fn fill_syns(packets: &mut Packets, net: &Network<u32>, next: &mut u64) {
@@ -55,34 +63,65 @@ fn open(
     Ok(spent as f64 / PACKETS as f64)
 }
 
+/// Everything that is compared at one number of sessions.
+struct Bench<'w, 'm> {
+    full: &'w mut World<'m, u32>,
+    persistent: &'w mut World<'m, u32>,
+    nat: &'w mut World<'m, u32>,
+    naive: Naive,
+    naive_persistent: Naive,
+    packets: Packets,
+    rng: Rng,
+    next: u64,
+    passes: usize,
+}
+
+impl Bench<'_, '_> {
+    fn measure(&mut self, mode: usize) -> Result<f64, String> {
+        self.passes += 1;
+        let check = self.passes <= 2 * NAMES.len();
+        let small = (Direction::Both, Mix::SMALL);
+        let Self { packets, rng, next, .. } = self;
+        match mode {
+            0 => pass(self.full, packets, small, rng, check),
+            1 => open(self.full, packets, next, check),
+            2 => open(self.persistent, packets, next, check),
+            3 => pass(self.nat, packets, small, rng, check),
+            4 => open(self.nat, packets, next, check),
+            5 => naive_open(&mut self.naive, &self.full.net, packets, next, check),
+            _ => naive_open(&mut self.naive_persistent, &self.full.net, packets, next, check),
+        }
+    }
+}
+
 /// Measures one number of established sessions.
 ///
 /// # Errors
 /// A packet that did not come out, or came out wrong.
 pub fn run(sessions: usize, effort: Effort, report: &mut Report) -> Result<(), String> {
     let (full, nat) = (Plan::full_nat(sessions), Plan::nat(sessions));
-    let mut memory = [full.memory(false)?, nat.memory(false)?];
-    let [m0, m1] = &mut memory;
+    let mut memory = [full.memory(false)?, full.memory(false)?, nat.memory(false)?];
+    let [m0, m1, m2] = &mut memory;
     let net = Network::<u32>::example();
-    let mut full = World::new(&full, net, m0)?;
-    let mut nat = World::new(&nat, net, m1)?;
-    let mut naive = Naive::new(&net, &full.flows, Hops::new(&net, server_mac), PACKETS);
-    let (mut packets, mut rng, mut passes) = (Packets::new()?, Rng::new(12), 0);
-    let mut next = 1 << 31;
+    let mut full_world = World::new(&full, net, m0)?;
+    let mut persistent = World::new(&full.persistent(), net, m1)?;
+    let mut nat = World::new(&nat, net, m2)?;
+    let hops = Hops::new(&net, server_mac);
+    let flows = full_world.flows.clone();
+    let mut bench = Bench {
+        naive: Naive::with(&net, &flows, hops.clone(), (PACKETS, false)),
+        naive_persistent: Naive::with(&net, &persistent.flows, hops, (PACKETS, true)),
+        full: &mut full_world,
+        persistent: &mut persistent,
+        nat: &mut nat,
+        packets: Packets::new()?,
+        rng: Rng::new(12),
+        next: 1 << 31,
+        passes: 0,
+    };
     let mut failed = None;
-    let small = (Direction::Both, Mix::SMALL);
     let figures = alternate(NAMES.len(), effort.rounds, |mode| {
-        passes += 1;
-        let check = passes <= 2 * NAMES.len();
-        let (p, r) = (&mut packets, &mut rng);
-        let figure = match mode {
-            0 => pass(&mut full, p, small, r, check),
-            1 => open(&mut full, p, &mut next, check),
-            2 => pass(&mut nat, p, small, r, check),
-            3 => open(&mut nat, p, &mut next, check),
-            _ => naive_open(&mut naive, &net, p, &mut next, check),
-        };
-        figure.unwrap_or_else(|error| {
+        bench.measure(mode).unwrap_or_else(|error| {
             failed.get_or_insert(format!("{}: {error}", NAMES[mode]));
             f64::NAN
         })
@@ -90,7 +129,9 @@ pub fn run(sessions: usize, effort: Effort, report: &mut Report) -> Result<(), S
     if let Some(error) = failed {
         return Err(error);
     }
-    rows(&size_name(sessions), &figures, report);
+    let opened = figures.first().map_or(0, |figures| figures.0.len()) * PACKETS;
+    let remembered = persistent.director.counters().sessions_persistent;
+    rows(&size_name(sessions), &figures, remembered as f64 / opened as f64, report);
     Ok(())
 }
 
@@ -116,14 +157,17 @@ fn naive_open(
     Ok(spent as f64 / PACKETS as f64)
 }
 
-fn rows(size: &str, figures: &[Figures], report: &mut Report) {
+fn rows(size: &str, figures: &[Figures], remembered: f64, report: &mut Report) {
     let median = |mode: usize| figures.get(mode).map_or(f64::NAN, Figures::median);
     let row = |mode: usize| Row::ns(format!("new/{}/{size}", NAMES[mode]), &figures[mode]);
     let over = "established";
-    report.add(row(1).ratio(median(1) / median(0), over).at_most(4.0, 3.0));
-    report.add(row(3).ratio(median(3) / median(2), over).at_most(2.5, 2.0));
-    report.add(row(4));
-    let ratio = median(4) / median(1);
+    report.add(row(1).ratio(median(1) / median(0), over));
+    report.add(row(2).ratio(median(2) / median(0), over).at_most(4.0, 3.0));
+    report.add(Row::value(format!("new/remembered/{size}"), remembered, "of 1"));
+    report.add(row(4).ratio(median(4) / median(3), over).at_most(2.5, 2.0));
+    report.add(row(5));
+    report.add(row(6));
+    let ratio = median(6) / median(2);
     report
         .add(Row::value(format!("new/fullnat-over-naive/{size}"), ratio, "x").at_least(8.0, 12.0));
 }
