@@ -8,7 +8,7 @@ use lvs_core::id::{ServerId, ServiceId};
 use lvs_core::persistence::Persistence;
 use lvs_core::plan::PortPlan;
 use lvs_core::session::Session;
-use lvs_core::shared::{Ending, Hold, Inserted};
+use lvs_core::shared::{Ending, Hold, Inserted, Spot};
 use lvs_core::time::{Tick, Time};
 
 use crate::generation::is_half_open;
@@ -44,15 +44,26 @@ impl<P: PortPlan> Director<'_, P> {
             let server = self.generation.pick(&self.shared, service, tuple)?;
             return Some(Assigned { server, template: None });
         };
+        let spot = self.shared.templates.spot(&policy.key(service, tuple.src()));
+        self.assign_at(now, service, tuple, (&policy, &spot))
+    }
+
+    /// The same for a client of a persistent service, whose template is, or will be, at `spot`.
+    pub(crate) fn assign_at(
+        &mut self,
+        now: Time,
+        service: ServiceId,
+        tuple: &WireTuple,
+        (policy, spot): (&Persistence, &Spot),
+    ) -> Option<Assigned> {
         let tick = now.tick();
-        let key = policy.key(service, tuple.src());
-        if let Some(hold) = self.shared.templates.find(&key, tick, policy.opened(tick)) {
-            return self.follow(service, tuple, &policy, hold);
+        if let Some(hold) = self.shared.templates.find_at(spot, tick, policy.opened(tick)) {
+            return self.follow(service, tuple, policy, hold);
         }
         let server = self.generation.pick(&self.shared, service, tuple)?;
-        match self.shared.templates.insert(&key, server, tick, policy.opened(tick)) {
+        match self.shared.templates.insert_at(spot, server, tick, policy.opened(tick)) {
             Inserted::New(hold) => Some(Assigned { server, template: Some(hold.slot) }),
-            Inserted::Other(hold) => Some(self.settle_on(service, &policy, server, hold)),
+            Inserted::Other(hold) => Some(self.settle_on(service, policy, server, hold)),
             Inserted::Full => {
                 self.counters.templates_full = self.counters.templates_full.wrapping_add(1);
                 self.events.push(Event::TemplatesFull { service });

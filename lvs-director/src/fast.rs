@@ -207,7 +207,8 @@ impl<P: PortPlan> Director<'_, P> {
         (port, slow, numbers): (PortId, &mut Burst<L::Buf>, &[u8; BURST]),
         out: &mut Outputs<L::Buf>,
     ) {
-        let mut arriving = Arriving { now, port, here: self.mac(lane, port), front: None };
+        let mut arriving = Arriving::new(now, port, self.mac(lane, port));
+        self.foresee(&mut arriving, slow);
         let (mut numbers, mut asked) = (numbers.iter(), 0);
         slow.drain_with(|packet| {
             let number = numbers.next().copied().unwrap_or(u8::MAX);

@@ -16,26 +16,25 @@ use crate::emit::ETHERNET;
 use crate::neighbour::Settled;
 use crate::open::{Before, Wanted};
 use crate::outputs::Outputs;
+use crate::syn::{Syn, isn_of, option_of, read_syn, survey_of, translation_of};
 use core::net::{IpAddr, Ipv4Addr};
 use lvs_core::addr::{MacAddr, RealAddr, is_martian_source};
 use lvs_core::event::Event;
-use lvs_core::flow::{L4Proto, WireTuple};
+use lvs_core::flow::{L4Proto, TupleV4, WireTuple};
 use lvs_core::id::HopId;
-use lvs_core::io::{L4Csum, Lane, PacketBuf, PortId};
-use lvs_core::key::KeyV4;
+use lvs_core::io::{BURST, Lane, PacketBuf, PortId};
+use lvs_core::persistence::Persistence;
 use lvs_core::plan::PortPlan;
-use lvs_core::service::{Forwarding, ToaOptions};
-use lvs_core::session::tcp::flags::{ACK, FIN, RST, SYN};
-use lvs_core::session::{
-    First, Missed, OpenV4, OpenedV4, ReservedV4, Segment, TcpState, Translation, pending,
-};
+use lvs_core::service::Forwarding;
+use lvs_core::session::{First, Missed, OpenV4, OpenedV4, Segment, Translation, pending};
+use lvs_core::shared::Spot;
 use lvs_core::snapshot::NextHop;
 use lvs_core::time::Time;
 use lvs_core::verdict::{DropReason, Verdict};
-use lvs_core::wire::{Headers, Parsed, QUICK_V4, QuickTcp};
-use lvs_nat::options::{Survey, drop_timestamps, survey_options};
+use lvs_core::wire::{Headers, Parsed, QUICK_V4};
+use lvs_nat::PlainEdit;
+use lvs_nat::options::{Survey, drop_timestamps};
 use lvs_nat::toa::{KindSet, TOA_V4_LEN, insert_v4};
-use lvs_nat::{End, Ends, PlainEdit, isn};
 
 /// A service that SYNs of a burst go to: what it wants, and that its address is nothing else.
 #[derive(Clone, Copy)]
@@ -43,6 +42,7 @@ pub(crate) struct Front {
     virt: (u32, u16),
     wanted: Wanted,
     kinds: KindSet,
+    persistence: Option<Persistence>,
 }
 
 /// The SYNs of one burst.
@@ -52,18 +52,20 @@ pub(crate) struct Arriving {
     /// Ethernet address of the port.
     pub(crate) here: MacAddr,
     pub(crate) front: Option<Front>,
+    /// By the order of packets: where the templates of clients are.
+    spots: [Option<Spot>; BURST],
+    /// The packet that is next.
+    next: usize,
 }
 
-/// An ordinary SYN.
-#[derive(Clone, Copy)]
-struct Syn {
-    key: KeyV4,
-    ip_len: u16,
-    tcp_len: u8,
-    flags: u8,
-    ttl: u8,
-    seq: u32,
+impl Arriving {
+    pub(crate) const fn new(now: Time, port: PortId, here: MacAddr) -> Self {
+        Self { now, port, here, front: None, spots: [None; BURST], next: 0 }
+    }
 }
+
+/// Packets from which on fetching ahead is worth its work.
+const MANY: usize = 4;
 
 /// Where a new session's packets go.
 struct Ways {
@@ -74,6 +76,32 @@ struct Ways {
 }
 
 impl<P: PortPlan> Director<'_, P> {
+    /// Looks ahead over packets that will be handed to [`open_or_process`](Self::open_or_process) in this order:
+    /// what is remembered of clients is on its way then.
+    pub(crate) fn foresee<B: PacketBuf>(&mut self, arriving: &mut Arriving, packets: &[B]) {
+        if packets.len() < MANY {
+            return;
+        }
+        for (at, packet) in packets.iter().enumerate() {
+            let Some(syn) = read_syn(packet, &arriving.here) else { continue };
+            if !self.knows_front(arriving, &syn.tuple) {
+                return;
+            }
+            let Some(Front { wanted, persistence: Some(policy), .. }) = &arriving.front else {
+                return;
+            };
+            let client = IpAddr::V4(Ipv4Addr::from_bits(syn.tuple.src));
+            let spot = self.shared.templates.spot(&policy.key(wanted.service, client));
+            self.shared.templates.prefetch(&spot);
+            if let Some(place) = arriving.spots.get_mut(at) {
+                *place = Some(spot);
+            }
+        }
+        for spot in arriving.spots.iter().flatten() {
+            self.shared.templates.prefetch_entry(spot);
+        }
+    }
+
     /// Takes a packet through the pipeline that the short way for ordinary segments has left: `hash` of its key,
     /// if it is TCP over IPv4 that a session was looked up for.
     #[inline]
@@ -86,8 +114,10 @@ impl<P: PortPlan> Director<'_, P> {
         out: &mut Outputs<L::Buf>,
     ) {
         let (now, port) = (arriving.now, arriving.port);
+        let spot = arriving.spots.get(arriving.next).copied().flatten();
+        arriving.next = arriving.next.wrapping_add(1);
         let left = match hash {
-            Some(hash) => self.open_short(lane, arriving, packet, hash, out),
+            Some(hash) => self.open_short(lane, arriving, packet, (hash, spot), out),
             None => Some(packet),
         };
         if let Some(packet) = left {
@@ -101,39 +131,42 @@ impl<P: PortPlan> Director<'_, P> {
         lane: &mut L,
         arriving: &mut Arriving,
         mut packet: L::Buf,
-        hash: u64,
+        (hash, spot): (u64, Option<Spot>),
         out: &mut Outputs<L::Buf>,
     ) -> Option<L::Buf> {
         let Some(syn) = read_syn(&packet, &arriving.here) else { return Some(packet) };
-        let Some(front) = self.front(arriving, &syn.key) else { return Some(packet) };
+        if !self.knows_front(arriving, &syn.tuple) {
+            return Some(packet);
+        }
+        let Some(front) = &arriving.front else { return Some(packet) };
         let (Some(missed), Some(survey)) =
-            (self.may_come(&syn.key, hash), survey_of(&packet, &syn, &front))
+            (self.may_come(&syn, hash), survey_of(&packet, &syn, (front.kinds, front.wanted.toa)))
         else {
             return Some(packet);
         };
         self.counters.received.add(packet.total_len() as u64);
         // Ethernet padding ends here.
         packet.truncate(usize::from(ETHERNET).wrapping_add(syn.ip_len.into()));
-        let known = (&syn, &front, missed, survey);
-        let verdict = self.open_syn(lane, arriving, packet, known, out);
+        let known = (&syn, front, missed, survey, spot);
+        let verdict = self.open_syn(lane, (arriving.now, arriving.port), packet, known, out);
         self.counters.count(verdict);
         None
     }
 
-    /// The service of a SYN, if its address is a service's alone and sessions are opened the usual way.
+    /// Whether the service of a SYN is at hand now: its address is a service's alone, and sessions are opened the
+    /// usual way.
     #[inline]
-    fn front(&mut self, arriving: &mut Arriving, key: &KeyV4) -> Option<Front> {
-        let tuple = key.tuple(L4Proto::Tcp);
+    fn knows_front(&mut self, arriving: &mut Arriving, tuple: &TupleV4) -> bool {
         let virt = (tuple.dst, tuple.dport);
-        if let Some(front) = arriving.front.filter(|front| front.virt == virt) {
-            return Some(front);
+        if arriving.front.as_ref().is_some_and(|front| front.virt == virt) {
+            return true;
         }
-        let front = self.find_front(virt);
-        if let Some(front) = front {
-            arriving.front = Some(front);
+        let found = self.find_front(virt);
+        if let Some(front) = found {
             self.generation.look_around(&self.shared, front.wanted.service);
+            arriving.front = Some(front);
         }
-        front
+        found.is_some()
     }
 
     #[inline(never)]
@@ -146,42 +179,51 @@ impl<P: PortPlan> Director<'_, P> {
             return None;
         }
         let service = self.snapshot().find_service(L4Proto::Tcp, IpAddr::V4(dst), virt.1)?;
+        let persistence = service.persistence;
         let wanted = self.wanted(service.id).filter(Wanted::is_usual)?;
         let kinds = wanted.toa.map_or(KindSet::EMPTY, |toa| forged_kinds(&toa));
-        Some(Front { virt, wanted, kinds })
+        Some(Front { virt, wanted, kinds, persistence })
     }
 
     /// Whether a packet may come from where it says, and belongs to no session.
     #[inline]
-    fn may_come(&self, key: &KeyV4, hash: u64) -> Option<Missed> {
-        let src = IpAddr::V4(Ipv4Addr::from_bits(key.tuple(L4Proto::Tcp).src));
+    fn may_come(&self, syn: &Syn, hash: u64) -> Option<Missed> {
+        let src = IpAddr::V4(Ipv4Addr::from_bits(syn.tuple.src));
         if is_martian_source(&src) || self.snapshot().role(&src).is_ours() {
             return None;
         }
-        self.store.missed_v4(hash, key)
+        self.store.missed_v4(hash, &syn.key)
     }
 
     /// From a service to a packet that leaves.
     fn open_syn<L: Lane>(
         &mut self,
         lane: &mut L,
-        arriving: &Arriving,
+        (now, port): (Time, PortId),
         mut packet: L::Buf,
-        (syn, front, missed, survey): (&Syn, &Front, Missed, Survey),
+        (syn, front, missed, survey, spot): (&Syn, &Front, Missed, Survey, Option<Spot>),
         out: &mut Outputs<L::Buf>,
     ) -> Verdict {
-        let (now, wanted) = (arriving.now, &front.wanted);
-        let tuple = WireTuple::V4(syn.key.tuple(L4Proto::Tcp));
-        let Some(assigned) = self.assign_seen(now, wanted.service, &tuple) else {
+        let wanted = &front.wanted;
+        let tuple = WireTuple::V4(syn.tuple);
+        let assigned = match (&front.persistence, spot) {
+            (Some(policy), Some(spot)) => {
+                self.assign_at(now, wanted.service, &tuple, (policy, &spot))
+            }
+            _ => self.assign_seen(now, wanted.service, &tuple),
+        };
+        let Some(assigned) = assigned else {
             self.events.push(Event::NoServer { service: wanted.service });
             return Verdict::Drop(DropReason::NoServer);
         };
         let toa = wanted.toa.filter(|toa| toa.placement.syn);
         let growth = if toa.is_some() { TOA_V4_LEN as u16 } else { 0 };
-        let ways = self.ways_of(now, &syn.key, &assigned);
+        let ways = self.ways_of(now, &syn.tuple, &assigned);
+        let second = ways.as_ref().filter(|_| wanted.forwarding == Forwarding::Nat);
+        let second = second.map(|ways| self.store.expect_v4(&syn.key, &ways.addr));
         let ways = ways.filter(|ways| syn.ip_len.saturating_add(growth) <= ways.settled.most);
         let Some(ways) = ways else {
-            let packet = (arriving.port, packet);
+            let packet = (port, packet);
             return self.open_at_length(now, lane, packet, (wanted, missed), &assigned, out);
         };
         if survey.timestamps && wanted.strip_timestamps {
@@ -205,7 +247,7 @@ impl<P: PortPlan> Director<'_, P> {
             pending: if wanted.toa.is_some() { pending::TOA } else { 0 },
             template: assigned.template,
         };
-        match self.open_v4(now, syn, wanted, &assigned, (&ways, &first)) {
+        match self.open_v4(now, (syn, second), wanted, &assigned, (&ways, &first)) {
             Ok((opened, translation)) => {
                 self.short_way = self.short_way.wrapping_add(1);
                 self.book_opened(syn, wanted, &assigned, (&ways, &opened));
@@ -242,8 +284,7 @@ impl<P: PortPlan> Director<'_, P> {
 
     /// The ways to a server and back, when there is nothing to ask on the way to it.
     #[inline]
-    fn ways_of(&mut self, now: Time, key: &KeyV4, assigned: &Assigned) -> Option<Ways> {
-        let tuple = key.tuple(L4Proto::Tcp);
+    fn ways_of(&mut self, now: Time, tuple: &TupleV4, assigned: &Assigned) -> Option<Ways> {
         let addr = self.snapshot().server(assigned.server)?.addr;
         let port = if addr.port() == 0 { tuple.dport } else { addr.port() };
         let (there, hop_in) = self.generation.way_to(assigned.server)?;
@@ -259,7 +300,7 @@ impl<P: PortPlan> Director<'_, P> {
     fn open_v4(
         &mut self,
         now: Time,
-        syn: &Syn,
+        (syn, second): (&Syn, Option<u64>),
         wanted: &Wanted,
         assigned: &Assigned,
         (ways, first): (&Ways, &First),
@@ -276,6 +317,7 @@ impl<P: PortPlan> Director<'_, P> {
         let open = OpenV4 {
             key: syn.key,
             local,
+            second,
             addr: ways.addr,
             server: assigned.server,
             hops: [ways.hop_in, ways.hop_out],
@@ -286,7 +328,7 @@ impl<P: PortPlan> Director<'_, P> {
         let opened = self.store.open_v4(now.tick(), &open, first, |reserved| {
             let seq_delta =
                 if full { isn_of(&key, now, reserved).wrapping_sub(syn.seq) } else { 0 };
-            kept = translation_of(&syn.key, &reserved.reply, seq_delta);
+            kept = translation_of(&syn.tuple, &reserved.reply, seq_delta);
             kept
         });
         match opened {
@@ -313,86 +355,10 @@ impl<P: PortPlan> Director<'_, P> {
             session: opened.id,
             service: wanted.service,
             server,
-            inbound: WireTuple::V4(syn.key.tuple(L4Proto::Tcp)),
+            inbound: WireTuple::V4(syn.tuple),
             reply: WireTuple::V4(opened.reply.tuple(L4Proto::Tcp)),
         });
     }
-}
-
-impl Syn {
-    fn headers(&self) -> Headers {
-        QuickTcp::<12> {
-            to: MacAddr::ZERO,
-            key: self.key,
-            ip_len: self.ip_len,
-            tcp_len: self.tcp_len,
-            flags: self.flags,
-            ttl: self.ttl,
-            plain_options: false,
-        }
-        .headers()
-    }
-}
-
-/// An ordinary SYN to this port, out of a frame that [`QuickTcp`] understood.
-#[inline(always)]
-fn read_syn<B: PacketBuf>(packet: &B, here: &MacAddr) -> Option<Syn> {
-    let head = packet.data().first_chunk::<QUICK_V4>()?;
-    let (flags, ttl) = (head[47], head[22]);
-    let csum = packet.l4_csum();
-    let ordinary = (flags & (SYN | ACK | FIN | RST) == SYN)
-        & (ttl > 1)
-        & (*head.first_chunk::<6>()? == here.0)
-        & (csum != L4Csum::Bad)
-        & (csum != L4Csum::Partial)
-        & packet.gso().is_none()
-        & packet.vlan().is_none();
-    ordinary.then(|| Syn {
-        key: QuickTcp::<12>::key_in(head),
-        ip_len: u16::from_be_bytes([head[16], head[17]]),
-        tcp_len: (head[46] >> 4) << 2,
-        flags,
-        ttl,
-        seq: u32::from_be_bytes([head[38], head[39], head[40], head[41]]),
-    })
-}
-
-/// What the options of a SYN hold; `None` when they are suspect or malformed, or there is no room for one more that
-/// is wanted.
-#[inline]
-fn survey_of<B: PacketBuf>(packet: &B, syn: &Syn, front: &Front) -> Option<Survey> {
-    let end = QUICK_V4.wrapping_sub(20).wrapping_add(syn.tcp_len.into());
-    let survey = survey_options(packet.data().get(QUICK_V4..end)?, front.kinds);
-    let grows = front.wanted.toa.is_some_and(|toa| toa.placement.syn);
-    let room =
-        usize::from(syn.tcp_len).wrapping_add(TOA_V4_LEN) <= 60 && packet.headroom() >= TOA_V4_LEN;
-    (!survey.suspect && !survey.malformed && (room || !grows)).then_some(survey)
-}
-
-#[inline(always)]
-fn option_of(toa: &ToaOptions, key: &KeyV4) -> [u8; TOA_V4_LEN] {
-    let [a, b, c, d, _, _, _, _, i, j, _, _] = key.0;
-    [toa.kind_v4, TOA_V4_LEN as u8, i, j, a, b, c, d]
-}
-
-#[inline(always)]
-fn isn_of(key: &[u64; 2], now: Time, reserved: &ReservedV4) -> u32 {
-    let reply = reserved.reply.tuple(L4Proto::Tcp);
-    let isn = isn::isn_v4(key, (reply.dst, reply.dport), (reply.src, reply.sport), now.0);
-    reserved.floor.map_or(isn, |floor| isn::past(isn, floor))
-}
-
-#[inline(always)]
-fn translation_of(inbound: &KeyV4, reply: &KeyV4, seq_delta: u32) -> Translation {
-    let (inbound, reply) = (inbound.tuple(L4Proto::Tcp), reply.tuple(L4Proto::Tcp));
-    let ends = Ends {
-        client: End::new(inbound.src, inbound.sport),
-        virt: End::new(inbound.dst, inbound.dport),
-        local: End::new(reply.dst, reply.dport),
-        server: End::new(reply.src, reply.sport),
-    };
-    let deltas = ends.deltas();
-    Translation { l4_delta: deltas.l4, ip_delta: deltas.ip, seq_delta, ack_delta: 0 }
 }
 
 /// Translates the SYN and queues it.
@@ -425,6 +391,3 @@ fn send<L: Lane>(
         Err(_full) => Verdict::Drop(DropReason::TxFull),
     }
 }
-
-/// A new session waits for its server, which counts as half open and not as active.
-const _: () = assert!(!TcpState::SynRecv.is_active());

@@ -489,20 +489,20 @@ fn take_over(
     shared: &Shared,
 ) {
     let Some(load) = balanced.loads.get_mut(place) else { return };
-    let before = *load;
     let Some(server) = snapshot.server(load.id) else { return };
-    let overloaded;
-    if let Some(all) = shared.servers.get(load.id) {
-        (load.active, load.inactive, overloaded) = (all.active, all.inactive, all.overloaded);
+    let (active, inactive, overloaded) = if let Some(all) = shared.servers.get(load.id) {
+        (all.active, all.inactive, all.overloaded)
     } else {
-        let own = servers.get(load.id.index()).map(|standing| standing.count).unwrap_or_default();
-        (load.active, load.inactive) = (own.active, own.inactive);
-        let total = u64::from(own.active).saturating_add(own.inactive.into());
+        let own = servers
+            .get(load.id.index())
+            .map_or((0, 0), |standing| (standing.count.active, standing.count.inactive));
+        let total = u64::from(own.0).saturating_add(own.1.into());
         let limits = &server.thresholds;
-        overloaded = limits.reached(total) || (load.overloaded && limits.keeps_overload(total));
-    }
-    load.overloaded = overloaded || server.state != ServerState::Active;
-    if *load != before {
+        (own.0, own.1, limits.reached(total) || (load.overloaded && limits.keeps_overload(total)))
+    };
+    let now = (active, inactive, overloaded || server.state != ServerState::Active);
+    if now != (load.active, load.inactive, load.overloaded) {
+        (load.active, load.inactive, load.overloaded) = now;
         balanced.scheduler.load_changed(place, &balanced.loads);
     }
 }

@@ -81,6 +81,7 @@ mod proxy;
 mod reset;
 mod short;
 mod stray;
+mod syn;
 mod tunnel_error;
 mod workers;
 

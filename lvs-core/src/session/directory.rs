@@ -132,6 +132,13 @@ impl Places {
         Self(first >> 15 | second >> 14 | third >> 13)
     }
 
+    /// The places that nobody has; as above, the first one is right.
+    #[inline(always)]
+    const fn free(bucket: &Bucket) -> Self {
+        // Without the lanes that the last group does not have.
+        Self(Self::of(bucket, 0).0 & !(1 << 34 | 1 << 50))
+    }
+
     #[inline(always)]
     const fn first(self) -> Option<usize> {
         let bit = self.0.trailing_zeros() as usize;
@@ -187,6 +194,13 @@ impl<'m> Directory<'m> {
         }
     }
 
+    /// Whether one look tells that no key with this hash is here; most keys that are not are told so.
+    #[inline(always)]
+    pub(super) fn has_none(&self, hash: u64) -> bool {
+        let home = self.buckets.get(self.home(hash));
+        home.is_some_and(|home| home.passed == 0 && Places::of(home, tag_of(hash)).0 == 0)
+    }
+
     #[cold]
     #[inline(never)]
     fn guess_beyond(&self, hash: u64) -> Hint {
@@ -226,6 +240,19 @@ impl<'m> Directory<'m> {
     ) -> Result<(), NoPlace> {
         let home = self.home(hash);
         let walk = self.buckets.get_mut(home..).ok_or(NoPlace)?;
+        if let Some(bucket) = walk.first_mut()
+            && let Some(at) = Places::free(bucket).first()
+            && let (Some(tag), Some(entry)) = (bucket.tag.get_mut(at), bucket.entry.get_mut(at))
+        {
+            (*tag, *entry) = (tag_of(hash), Hint::new(slot, direction).0);
+            return Ok(());
+        }
+        Self::insert_beyond(walk, hash, Hint::new(slot, direction))
+    }
+
+    /// Behind a full home.
+    #[cold]
+    fn insert_beyond(walk: &mut [Bucket], hash: u64, hint: Hint) -> Result<(), NoPlace> {
         let at =
             walk.iter().take(WALK).position(|bucket| bucket.tag.contains(&0)).ok_or(NoPlace)?;
         for (step, bucket) in walk.iter_mut().take(at.saturating_add(1)).enumerate() {
@@ -236,7 +263,7 @@ impl<'m> Directory<'m> {
             for (tag, entry) in bucket.tag.iter_mut().zip(&mut bucket.entry) {
                 if *tag == 0 {
                     *tag = tag_of(hash);
-                    *entry = Hint::new(slot, direction).0;
+                    *entry = hint.0;
                     return Ok(());
                 }
             }

@@ -126,6 +126,45 @@ impl<'m> FreeSlots<'m> {
         Some(slot)
     }
 
+    /// [`pop`](Self::pop) for a local address: the slot, and its number within the address.
+    #[inline]
+    pub(super) fn pop_local(&mut self, local: u16) -> Option<(u32, u32)> {
+        let number = u32::from(local);
+        if number >= self.locals {
+            return None;
+        }
+        let base = number.wrapping_mul(self.per_local);
+        let slot = self.pop_from(number, base, self.per_local)?;
+        Some((slot, slot.wrapping_sub(base)))
+    }
+
+    /// [`pop`](Self::pop) for the sessions without a local port.
+    #[inline]
+    pub(super) fn pop_general(&mut self) -> Option<u32> {
+        let base = self.base(Group::General);
+        let total = u32::try_from(self.cells.len()).unwrap_or(u32::MAX);
+        self.pop_from(self.locals, base, total.saturating_sub(base))
+    }
+
+    #[inline]
+    fn pop_from(&mut self, number: u32, base: u32, size: u32) -> Option<u32> {
+        let state = self.rings.get_mut(number as usize)?;
+        let len = state.len.checked_sub(1)?;
+        let slot = *self.cells.get(base.wrapping_add(state.head) as usize)?;
+        let next = state.head.wrapping_add(1);
+        *state = RingState { head: if next >= size { 0 } else { next }, len };
+        Some(slot)
+    }
+
+    /// The slot that the pop after next will take, if it is not past the end of the ring's memory.
+    #[inline]
+    pub(super) fn soon(&self, local: Option<u16>) -> Option<u32> {
+        let number = local.map_or(self.locals, u32::from);
+        let head = self.rings.get(number as usize)?.head;
+        let at = number.wrapping_mul(self.per_local).wrapping_add(head).wrapping_add(1);
+        self.cells.get(at as usize).copied()
+    }
+
     /// Gives a slot back; it will be the last to be taken again.
     pub(super) fn push(&mut self, slot: u32) {
         let number = self.number(self.group_of(slot));

@@ -3,6 +3,7 @@
 //! The session is the one that [`SessionStore::open_with`] would open, bit for bit; what differs is that
 //! nothing is turned into addresses and back.
 
+use super::directory::Hint;
 use super::free::Group;
 use super::layout::{Cold, Line, LineV4, Tail, flag};
 use super::lists::CLASSES;
@@ -14,6 +15,7 @@ use crate::flow::{Direction, L4Proto};
 use crate::id::{HopId, ServerId, SessionId, TimeoutClass};
 use crate::key::{Key, KeyV4, TableKey, side};
 use crate::plan::PortPlan;
+use crate::prefetch::prefetch;
 use crate::time::Tick;
 use crate::timeouts::TimeoutTicks;
 use core::net::IpAddr;
@@ -26,6 +28,8 @@ pub struct OpenV4<'a> {
     /// Local addresses to choose a port on, and where to start among them; `None`: the server answers the client
     /// itself.
     pub local: Option<(&'a [LocalSource], usize)>,
+    /// What [`expect_v4`](SessionStore::expect_v4) gave, if it was asked; only where `local` is `None`.
+    pub second: Option<u64>,
     /// Its server's address; the port is the one that the server is spoken to on.
     pub addr: RealAddr,
     /// Its server.
@@ -60,8 +64,30 @@ impl<P: PortPlan> SessionStore<'_, P> {
     #[must_use]
     #[inline]
     pub fn missed_v4(&self, hash: u64, key: &KeyV4) -> Option<Missed> {
-        let nowhere = self.v4.find_hashed(hash, key, L4Proto::Tcp).is_nowhere();
-        nowhere.then_some(Missed(Some(hash)))
+        self.hint_v4(hash, key).is_nowhere().then_some(Missed(Some(hash)))
+    }
+
+    /// The hint of a TCP packet whose key was hashed by [`hash_v4`](Self::hash_v4), complete: the key has been
+    /// compared.
+    #[must_use]
+    #[inline]
+    pub fn hint_v4(&self, hash: u64, key: &KeyV4) -> Hint {
+        match self.v4.directory.has_none(hash) {
+            true => Hint::NOWHERE,
+            false => self.v4.find_hashed(hash, key, L4Proto::Tcp),
+        }
+    }
+
+    /// Begins to fetch what the second key of a session without a local port needs.
+    #[must_use]
+    #[inline]
+    pub fn expect_v4(&self, key: &KeyV4, server: &RealAddr) -> u64 {
+        let IpAddr::V4(ip) = server.ip() else { return 0 };
+        let [a, b, c, d, _, _, _, _, i, j, _, _] = key.0;
+        let reply = key_of((ip.octets(), server.port().to_be_bytes()), ([a, b, c, d], [i, j]));
+        let hash = reply.hash(&self.v4.hash, L4Proto::Tcp);
+        self.v4.directory.prefetch(hash);
+        hash
     }
 
     /// Opens a session; `first` and `translate` as for [`open_with`](Self::open_with).
@@ -84,6 +110,24 @@ impl<L: Line> Table<'_, L> {
     /// Takes a slot with a local port: the slot, and address and port.
     #[inline]
     pub(super) fn reserve_local(
+        &mut self,
+        (addresses, first): (&[LocalSource], usize),
+        plan: &impl PortPlan,
+        server: &RealAddr,
+    ) -> Result<(u32, IpAddr, u16), OpenError> {
+        if let Some(address) = addresses.get(first)
+            && let Some((slot, within)) = self.free.pop_local(address.id.0)
+        {
+            if let Some(port) = plan.port_for(within, address.ip, server) {
+                return Ok((slot, address.ip, port));
+            }
+            self.free.unpop(slot);
+        }
+        self.search_local((addresses, first), plan, server)
+    }
+
+    #[inline(never)]
+    fn search_local(
         &mut self,
         (addresses, first): (&[LocalSource], usize),
         plan: &impl PortPlan,
@@ -128,15 +172,16 @@ impl Table<'_, LineV4> {
                 (slot, (ip.octets(), port.to_be_bytes()))
             }
             None => {
-                let slot = self.free.pop(Group::General).ok_or(OpenError::Full)?;
+                let slot = self.free.pop_general().ok_or(OpenError::Full)?;
                 (slot, ([a, b, c, d], [i, j]))
             }
         };
         let reply = key_of(server, local);
         let two_keys = open.local.is_none();
-        self.enter(slot, (&open.key, first.missed), two_keys.then_some(&reply))
+        self.enter(slot, (&open.key, first.missed), two_keys.then_some((&reply, open.second)))
             .inspect_err(|_| self.free.unpop(slot))?;
         // Nothing fails from here on.
+        self.prefetch_next(open.local);
         let reserved = ReservedV4 { reply, floor: self.floor(slot, server) };
         let translation = translate(&reserved);
         let tail = tail_of(now, (open, first), translation, two_keys);
@@ -152,7 +197,7 @@ impl Table<'_, LineV4> {
         &mut self,
         slot: u32,
         (inbound, missed): (&KeyV4, Missed),
-        reply: Option<&KeyV4>,
+        reply: Option<(&KeyV4, Option<u64>)>,
     ) -> Result<(), OpenError> {
         let proto = L4Proto::Tcp;
         let hash = missed.0.unwrap_or_else(|| inbound.hash(&self.hash, proto));
@@ -160,12 +205,14 @@ impl Table<'_, LineV4> {
         if missed.0.is_none() && !self.find_hashed(hash, inbound, proto).is_nowhere() {
             return Err(OpenError::Taken);
         }
-        let Some(reply) = reply else {
+        let Some((reply, second)) = reply else {
             let entered = self.directory.insert(hash, slot, Direction::Inbound);
             return entered.map_err(|_| OpenError::Full);
         };
-        let second = reply.hash(&self.hash, proto);
-        if !self.find_hashed(second, reply, proto).is_nowhere() {
+        let second = second.unwrap_or_else(|| reply.hash(&self.hash, proto));
+        debug_assert_eq!(second, reply.hash(&self.hash, proto), "another key was expected");
+        if !self.directory.has_none(second) && !self.find_hashed(second, reply, proto).is_nowhere()
+        {
             return Err(OpenError::Taken);
         }
         self.directory.insert(hash, slot, Direction::Inbound).map_err(|_| OpenError::Full)?;
@@ -174,6 +221,22 @@ impl Table<'_, LineV4> {
             return Err(OpenError::Full);
         }
         Ok(())
+    }
+
+    /// Asks for the memory of the slot that the session after next will have on the same ring.
+    #[inline]
+    fn prefetch_next(&self, local: Option<(&[LocalSource], usize)>) {
+        let ring = match local {
+            Some((addresses, first)) => addresses.get(first).map(|address| address.id.0),
+            None => None,
+        };
+        let Some(slot) = self.free.soon(ring) else { return };
+        if let (Some(line), Some(cold)) =
+            (self.lines.get(slot as usize), self.cold.get(slot as usize))
+        {
+            prefetch(line);
+            prefetch(cold);
+        }
     }
 
     /// What the server expected next of the slot's last session, if it is the same server and told.

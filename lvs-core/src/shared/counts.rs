@@ -128,6 +128,16 @@ impl ServerCounts {
     #[must_use]
     pub fn reserve(&self, server: ServerId, limits: &Thresholds, anyway: bool) -> bool {
         let Some(cell) = self.cells.get(server.index()) else { return true };
+        if limits.upper == 0 {
+            // Without a limit: one more in the lower half, unless it is full or an old overload ends here.
+            let word = cell.load();
+            if word & OVERLOADED == 0
+                && word as u32 != u32::MAX
+                && cell.exchange(word, word.wrapping_add(1)).is_ok()
+            {
+                return true;
+            }
+        }
         let counted = cell.update(|word| {
             let mut now = Sessions::unpack(word);
             if !anyway && limits.upper != 0 && (now.overloaded || limits.reached(now.total())) {
@@ -201,9 +211,11 @@ impl HalfOpen {
     /// One more, or one less.
     pub fn moved(&self, service: crate::id::ServiceId, more: bool) {
         let Some(cell) = self.cells.get(service.index()) else { return };
-        let _ = cell.update(|count| {
-            Some(if more { count.saturating_add(1) } else { count.saturating_sub(1) })
-        });
+        if more {
+            cell.add(1);
+        } else {
+            let _ = cell.update(|count| Some(count.saturating_sub(1)));
+        }
     }
 }
 

@@ -31,7 +31,7 @@ mod word;
 
 pub use counts::{HalfOpen, ServerCounts, Sessions, Thresholds};
 pub use templates::{
-    Ending, Hold, Inserted, Scope, Template, TemplateKey, TemplateStats, Templates,
+    Ending, Hold, Inserted, Scope, Spot, Template, TemplateKey, TemplateStats, Templates,
 };
 
 use core::fmt;

@@ -9,6 +9,7 @@ use super::life::{CLAIMED, DEAD, FREE, Life};
 use super::word::Word;
 use crate::addr::Prefix;
 use crate::id::{ServerId, ServiceId};
+use crate::prefetch::prefetch;
 use crate::siphash::SipHash13;
 use crate::time::Tick;
 use alloc::boxed::Box;
@@ -134,6 +135,13 @@ pub struct TemplateStats {
     pub refused: u64,
 }
 
+/// A key, and where its template would be in one table.
+#[derive(Clone, Copy, Debug)]
+pub struct Spot {
+    key: TemplateKey,
+    place: Option<(usize, u64)>,
+}
+
 #[derive(Debug)]
 struct Entry {
     life: Word,
@@ -207,7 +215,40 @@ impl Templates {
     /// there is none, or its time has passed.
     #[must_use]
     pub fn find(&self, key: &TemplateKey, now: Tick, deadline: Tick) -> Option<Hold> {
-        let (bucket, tag) = self.place(key)?;
+        self.find_at(&self.spot(key), now, deadline)
+    }
+
+    /// Where the template of a client is, if there is one: for [`find_at`](Self::find_at) and
+    /// [`insert_at`](Self::insert_at), which need not look for it twice.
+    #[must_use]
+    #[inline]
+    pub fn spot(&self, key: &TemplateKey) -> Spot {
+        Spot { key: *key, place: self.place(key) }
+    }
+
+    /// Begins to fetch what says where the template of a client is.
+    #[inline]
+    pub fn prefetch(&self, spot: &Spot) {
+        if let Some(word) = spot.place.and_then(|(bucket, _)| self.buckets.get(bucket)) {
+            prefetch(word);
+        }
+    }
+
+    /// Behind [`prefetch`](Self::prefetch): begins to fetch the template itself, or the place that it would get.
+    #[inline]
+    pub fn prefetch_entry(&self, spot: &Spot) {
+        let Some((bucket, tag)) = spot.place else { return };
+        let taken = self.buckets.get(bucket).map_or(0, Word::load);
+        let way = ways(taken, tag).next().or_else(|| ways(taken, 0).next());
+        if let Some(entry) = way.and_then(|way| self.entries.get(at(bucket, way))) {
+            prefetch(entry);
+        }
+    }
+
+    /// [`find`](Self::find).
+    #[must_use]
+    pub fn find_at(&self, spot: &Spot, now: Tick, deadline: Tick) -> Option<Hold> {
+        let (key, (bucket, tag)) = (&spot.key, spot.place?);
         let taken = self.buckets.get(bucket)?.load();
         ways(taken, tag).find_map(|way| {
             match self.look(at(bucket, way), key, now, deadline, None) {
@@ -226,7 +267,13 @@ impl Templates {
         now: Tick,
         deadline: Tick,
     ) -> Inserted {
-        let Some((bucket, tag)) = self.place(key) else { return Inserted::Full };
+        self.insert_at(&self.spot(key), server, now, deadline)
+    }
+
+    /// [`insert`](Self::insert).
+    #[must_use]
+    pub fn insert_at(&self, spot: &Spot, server: ServerId, now: Tick, deadline: Tick) -> Inserted {
+        let (key, Some((bucket, tag))) = (&spot.key, spot.place) else { return Inserted::Full };
         let Some(word) = self.buckets.get(bucket) else { return Inserted::Full };
         let mut mine: Option<usize> = None;
         let mut taken = word.load();
@@ -395,8 +442,7 @@ impl Templates {
     /// A place of the bucket that nobody else writes to. In a full bucket a template whose time has passed
     /// gives way, else the idle one that would end first.
     fn claim(&self, bucket: usize, taken: u64, now: Tick) -> Option<usize> {
-        let free = (0..WAYS).filter(|way| tag_of(taken, *way) == 0);
-        for way in free {
+        for way in ways(taken, 0) {
             if self.claim_way(bucket, way) {
                 return Some(way);
             }
@@ -453,13 +499,28 @@ fn slot(bucket: usize, way: usize) -> u32 {
     u32::try_from(at(bucket, way)).unwrap_or(u32::MAX)
 }
 
-const fn tag_of(taken: u64, way: usize) -> u64 {
-    (taken >> (way * 4)) & 0xf
+/// The places whose tag this is, in order.
+fn ways(taken: u64, tag: u64) -> Ways {
+    /// Seven in each four bits.
+    const SEVENS: u64 = 0x7777_7777_7777;
+    // What is not the tag is not zero now, and sets the highest of its four bits; no carry leaves them.
+    let other = taken ^ tag.wrapping_mul(0x1111_1111_1111);
+    let set = (other & SEVENS).wrapping_add(SEVENS) | other;
+    Ways(!set & 0x8888_8888_8888)
 }
 
-/// The places whose tag this is.
-fn ways(taken: u64, tag: u64) -> impl Iterator<Item = usize> {
-    (0..WAYS).filter(move |way| tag_of(taken, *way) == tag)
+/// Places of a bucket, by the highest of their four bits.
+struct Ways(u64);
+
+impl Iterator for Ways {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        let way = self.0.trailing_zeros() as usize / 4;
+        self.0 &= self.0.wrapping_sub(1);
+        (way < WAYS).then_some(way)
+    }
 }
 
 /// The bucket's word with another tag for one place, and the next version.
