@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// Longest message.
-const LONGEST: usize = 128 << 10;
+const LONGEST: usize = 144 << 10;
 /// Bytes of the configuration in one message; escaping may double them.
 pub(super) const CHUNK: usize = 32 << 10;
 /// Both sides are one program; a replaced file on disk must not join another version's memory.
@@ -119,7 +119,7 @@ pub(super) struct Counts {
     pub(super) workers: Vec<WorkerCounts>,
 }
 
-/// So many servers fit a message with room to spare: each takes less than 400 bytes.
+/// So many servers fit a message with room to spare: each takes less than 480 bytes.
 pub(super) const MOST_SERVERS: usize = 256;
 
 /// Counters of one server of one service.

@@ -118,7 +118,7 @@ mod tests {
 
     fn config(servers: &[u8]) -> Config {
         let mut text = "[[port]]\nname = \"a\"\naddresses = [\"10.0.0.1/24\"]\n[[service]]\n\
-                        address = \"10.0.0.80:80\"\nforwarding = \"nat\"\nslow_start = \"450ms\"\n"
+                        address = \"10.0.0.80:80\"\nforwarding = \"nat\"\nslow_start = \"900ms\"\n"
             .to_owned();
         for last in servers {
             text += &format!("[[service.server]]\naddress = \"10.0.0.{last}:80\"\n");
@@ -140,7 +140,7 @@ mod tests {
         let args = SchedulerArgs { worker: WorkerId(0), workers: 1 };
         let generation = Generation::new(present, args);
         let mut director = Director::new(DirectorConfig::default(), store, generation);
-        let mut seen = Vec::new();
+        let mut seen = vec![vec![100u8]];
         let begin = Instant::now();
         while seen.last() != Some(&vec![100, 100]) && begin.elapsed() < Duration::from_secs(60) {
             inbox.take(&mut director);
@@ -152,7 +152,7 @@ mod tests {
             thread::sleep(Duration::from_millis(1));
         }
         asking.join().unwrap().unwrap();
-        assert_eq!((&seen[0], &seen[1]), (&vec![100], &vec![100, 10]));
+        assert!(matches!(seen[1][..], [100, 10..100]), "{seen:?}");
         // A busy machine may miss some; none comes twice or out of order.
         assert!(seen[1..].windows(2).all(|pair| pair[0][1] < pair[1][1]), "{seen:?}");
         assert_eq!(seen.last().unwrap(), &[100, 100]);
