@@ -87,7 +87,7 @@ drop_reasons! {
     SpoofedSource = "spoofed_source", "The source is one of the director's own addresses.", "An address conflict, a loop, or an attacker.";
     BadDestination = "bad_destination", "The destination address cannot be forwarded to.", "Broadcast or loopback destination in a unicast frame.";
     SourceRoute = "source_route", "The sender prescribes the packet's way (IPv4 source route).", "Nobody forwards these; a scanner, or somebody who wants to get around a filter.";
-    Fragment = "fragment", "The packet is a fragment of what cannot be followed: a TCP SYN, or a protocol without ports.", "Lower the MTU or enable path MTU discovery on the sender.";
+    Fragment = "fragment", "The packet is a fragment of what cannot be followed: a TCP SYN, a segment that is to get a PROXY header, or a protocol without ports.", "Lower the MTU or enable path MTU discovery on the sender.";
     FragmentOverlap = "fragment_overlap", "Fragments of a datagram overlap or contradict each other, so none of it is forwarded.", "An attacker, or two datagrams with the same number within a second.";
     FragmentDuplicate = "fragment_duplicate", "The fragment came before.", "Something on the way repeats packets.";
     FragmentMemoryFull = "fragment_memory_full", "No place for another datagram in pieces, or its source or the datagram itself has too many.", "Raise director.fragments, or find out who fragments.";

@@ -215,6 +215,10 @@ impl<P: PortPlan> Director<'_, P> {
     ) -> Result<Option<Packet<L::Buf>>, DropReason> {
         let hop = passage.flow.hop;
         if let Some(detail) = passage.detail.as_mut().filter(|detail| speaks_proxy(detail)) {
+            if packet.headers.fragment != Fragment::No {
+                // Offsets of the other pieces cannot follow a header in front of this one.
+                return Err(DropReason::Fragment);
+            }
             let (quad, options) = (passage.flow.quad, passage.policy.proxy);
             let mut speaker = Speaker { detail, quad, hop, options };
             let ahead = self.proxy_inbound(now, lane, packet, &mut speaker, out)?;

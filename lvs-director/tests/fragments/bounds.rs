@@ -6,7 +6,7 @@ use crate::whole::{plan, question};
 use core::time::Duration;
 use lvs_core::io::mem::{MemBuf, MemMeta};
 use lvs_core::io::{L4Csum, PortId};
-use lvs_core::service::{ClientAddrMode, Forwarding, NoToaRoom, ToaOptions};
+use lvs_core::service::{ClientAddrMode, Forwarding, NoToaRoom, ProxyOptions, ToaOptions};
 use lvs_core::verdict::{Absorbed, DropReason, Verdict};
 use lvs_director::FragmentConfig;
 use lvs_testkit::build::{echo, udp};
@@ -237,4 +237,22 @@ fn a_piece_gets_no_address_option() {
         stage.pass(CLIENTS, from_client().seq(108).ack(100).payload_len(9).build_buf());
         assert_eq!(stage.director.counters().toa_inserted, inserted + 1);
     }
+}
+
+/// A PROXY header in front of a piece would shift it against the others: until the server has the header, a segment
+/// in pieces does not go.
+#[test]
+fn a_piece_gets_no_proxy_header() {
+    let mut plan = plan(Forwarding::FullNat);
+    for service in &mut plan.spec.services {
+        service.client_addr = ClientAddrMode::Proxy(ProxyOptions::default());
+    }
+    let mut stage = plan.stage();
+    stage.pass(CLIENTS, from_client().syn().seq(7).build_buf());
+    let reply = stage.reply().syn().ack(8).seq(99).build_buf();
+    stage.pass(SERVERS, reply);
+    let segment = from_client().seq(8).ack(100).payload_len(100).dont_fragment(false).build();
+    let parts = cut(&segment, &[64], 3);
+    stage.refused(DropReason::Fragment, CLIENTS, MemBuf::from_bytes(&parts[0]));
+    assert_eq!(stage.director.counters().proxy_sent, 0);
 }
