@@ -146,6 +146,16 @@ fn what_is_no_header_is_told_from_what_may_become_one() {
 }
 
 #[test]
+fn a_line_that_breaks_within_is_no_header_however_much_of_it_is_there() {
+    let stream = b"PROXY UNKNOWN a\rb\r\nGET /";
+    assert_eq!(decode(&stream[..16]), Recognised::Partial, "the line may end here");
+    for len in 17..=stream.len() {
+        assert_eq!(decode(&stream[..len]), Recognised::Malformed, "{len} bytes");
+    }
+    assert_eq!(decode(b"PROXY UNKNOWN a\nb\r\n"), Recognised::Malformed);
+}
+
+#[test]
 fn version_2_in_all_families_and_with_bad_parts() {
     let with = |command: u8, family: u8, body: &[u8]| {
         let mut bytes = b"\r\n\r\n\0\r\nQUIT\n".to_vec();

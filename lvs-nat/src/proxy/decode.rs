@@ -105,7 +105,9 @@ fn v1(stream: &[u8]) -> Recognised<'_> {
             false => Recognised::Malformed,
         };
     };
-    let found = line.get(..end).and_then(|line| line_of(line, end.saturating_add(2)));
+    // What is ignored behind UNKNOWN ends with the line, too.
+    let whole = line.get(..end).filter(|line| !line.contains(&b'\r') && !line.contains(&b'\n'));
+    let found = whole.and_then(|line| line_of(line, end.saturating_add(2)));
     found.map_or(Recognised::Malformed, Recognised::Header)
 }
 
