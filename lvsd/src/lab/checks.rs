@@ -78,17 +78,22 @@ fn peers(scenario: Scenario, seen: &[Value]) -> Check {
 
 fn client_addresses(scenario: Scenario, seen: &[Value]) -> Check {
     let right = |r: &Value| match (address(&r["client_from_toa"]), address(&r["client"])) {
-        (toa @ Some(_), client) => scenario.has_toa() && toa == client,
-        (None, _) => !scenario.has_toa() && r["client_from_toa"].is_null(),
+        (toa @ Some(_), client) => scenario.tells_client().is_some() && toa == client,
+        (None, _) => scenario.tells_client().is_none() && r["client_from_toa"].is_null(),
     };
     let wrong: Vec<_> = seen.iter().filter(|r| !right(r)).collect();
-    let what = match (scenario.has_toa(), wrong.is_empty()) {
-        (true, true) => "the servers read the client's real address and port from TOA".to_owned(),
-        (false, true) => "no TOA option reaches the servers".to_owned(),
-        (true, false) => format!("TOA should carry the client's address: {}", examples(&wrong)),
-        (false, false) => format!("no TOA was to be sent: {}", examples(&wrong)),
+    let what = match (scenario.tells_client(), wrong.is_empty()) {
+        (Some(by), true) => {
+            format!("the servers read the client's real address and port from {by}")
+        }
+        (None, true) => "no TOA option reaches the servers".to_owned(),
+        (Some(by), false) => {
+            format!("{by} should carry the client's address: {}", examples(&wrong))
+        }
+        (None, false) => format!("no TOA was to be sent: {}", examples(&wrong)),
     };
-    Check::new("toa", wrong.is_empty() && !seen.is_empty(), what)
+    let name = if scenario == Scenario::Proxy { "proxy" } else { "toa" };
+    Check::new(name, wrong.is_empty() && !seen.is_empty(), what)
 }
 
 /// New connections are shared out by weight.
@@ -254,7 +259,7 @@ mod tests {
             (_, true) => "10.1.0.100:1025",
             (_, false) => "10.0.0.2:40000",
         };
-        let toa = scenario.has_toa().then_some("10.0.0.2:40000");
+        let toa = scenario.tells_client().map(|_| "10.0.0.2:40000");
         (0..20).map(|i| request(i, SERVERS[i % 2].name, peer, toa)).collect()
     }
 

@@ -10,7 +10,7 @@
 
 use super::scenario::{DIRECTOR, HOSTS, SERVERS, SWITCH, Scenario};
 use super::state::{HostFds, LabDir, State};
-use super::{Problem, plan, world};
+use super::{Problem, nginx, plan, world};
 use crate::Exit;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
@@ -209,6 +209,9 @@ impl Lab {
             let listen = address.to_string();
             let words = [kind, "--name", server.name, "--listen", &listen];
             self.start_daemon(dir, server.name, server.name, &words)?;
+            if scenario == Scenario::Proxy {
+                nginx::start(server, dir, |program| self.command(server.name, program))?;
+            }
         }
         Ok(())
     }

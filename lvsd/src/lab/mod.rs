@@ -20,6 +20,7 @@ mod drain;
 mod http;
 mod init;
 mod net;
+mod nginx;
 mod persist;
 mod plan;
 mod report;

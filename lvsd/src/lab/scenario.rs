@@ -29,11 +29,14 @@ pub(crate) enum Scenario {
     Drain,
     /// Clients that stay with their servers until the time-out, unless the server goes away
     Persist,
+    /// FullNAT with the client's address in a PROXY header, version 2 on port 80 and 1 on port 81, read by
+    /// stock nginx
+    Proxy,
     /// No balancer: the director's kernel forwards, for comparison of the figures
     Forward,
 }
 
-pub(crate) const ALL: [Scenario; 11] = [
+pub(crate) const ALL: [Scenario; 12] = [
     Scenario::Fullnat,
     Scenario::Nat,
     Scenario::FullnatV6,
@@ -44,6 +47,7 @@ pub(crate) const ALL: [Scenario; 11] = [
     Scenario::ReuseQuick,
     Scenario::Drain,
     Scenario::Persist,
+    Scenario::Proxy,
     Scenario::Forward,
 ];
 
@@ -58,6 +62,8 @@ pub(crate) const CLIENT_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 pub(crate) const DIRECTOR_CLIENTS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub(crate) const DIRECTOR_SERVERS: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 pub(crate) const VIP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 80), 80);
+/// Where the `proxy` scenario has the service with version 1.
+const PROXY_V1: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 80), 81);
 pub(crate) const LOCAL_ADDRESSES: [Ipv4Addr; 2] =
     [Ipv4Addr::new(10, 1, 0, 100), Ipv4Addr::new(10, 1, 0, 101)];
 
@@ -94,6 +100,7 @@ impl Scenario {
             Self::ReuseQuick => "reuse-quick",
             Self::Drain => "drain",
             Self::Persist => "persist",
+            Self::Proxy => "proxy",
             Self::Forward => "forward",
         }
     }
@@ -109,7 +116,16 @@ impl Scenario {
 
     /// Whether the director puts the client's address into TOA.
     pub(crate) const fn has_toa(self) -> bool {
-        self.is_fullnat() && !matches!(self, Self::Udp)
+        self.is_fullnat() && !matches!(self, Self::Udp | Self::Proxy)
+    }
+
+    /// How servers learn the client's address where the packet's own is another, if they do.
+    pub(crate) const fn tells_client(self) -> Option<&'static str> {
+        match self {
+            Self::Proxy => Some("the PROXY header"),
+            _ if self.has_toa() => Some("TOA"),
+            _ => None,
+        }
     }
 
     /// Whether servers have the virtual address themselves and answer past the director.
@@ -138,7 +154,11 @@ impl Scenario {
 
     /// Where the servers listen.
     pub(crate) fn listens(self) -> [SocketAddr; 2] {
-        if self.answers_past() { [self.net().vip; 2] } else { self.net().servers }
+        match self {
+            Self::Proxy => [super::nginx::BEHIND; 2],
+            _ if self.answers_past() => [self.net().vip; 2],
+            _ => self.net().servers,
+        }
     }
 
     /// Whether the client host has many addresses.
@@ -177,7 +197,11 @@ impl Scenario {
 
     /// Where the client connects to, one after the other.
     pub(crate) fn targets(self) -> Vec<SocketAddr> {
-        if self.balances() { vec![self.net().vip] } else { self.servers().to_vec() }
+        match self {
+            Self::Proxy => vec![self.net().vip, PROXY_V1.into()],
+            _ if self.balances() => vec![self.net().vip],
+            _ => self.servers().to_vec(),
+        }
     }
 
     /// Whether a server may see `peer` as its peer when `client` is the client's own address.
@@ -215,16 +239,19 @@ impl Scenario {
             let addresses = net.local_addresses.map(|a| format!("\"{a}\"")).join(", ");
             text += &format!("[[local_pool]]\nname = \"inside\"\naddresses = [{addresses}]\n\n");
         }
-        text += &self.service_config();
+        let client_addr = if self == Self::Proxy { "proxy-v2" } else { "toa" };
+        text += &self.service_config("web", self.net().vip, client_addr);
+        if self == Self::Proxy {
+            text += &self.service_config("text", PROXY_V1.into(), "proxy-v1");
+        }
         text
     }
 
-    fn service_config(self) -> String {
+    fn service_config(self, name: &str, address: SocketAddr, client_addr: &str) -> String {
         let mut text = format!(
-            "[[service]]\nname = \"web\"\naddress = \"{}\"\nprotocol = \"{}\"\n\
+            "[[service]]\nname = \"{name}\"\naddress = \"{address}\"\nprotocol = \"{}\"\n\
              forwarding = \"{}\"\nscheduler = \"rr\"\n\
              persistence = {{ {} }}\n",
-            self.net().vip,
             if self == Self::Udp { "udp" } else { "tcp" },
             match self {
                 Self::Dr => "dr",
@@ -237,8 +264,8 @@ impl Scenario {
         if self.is_fullnat() {
             text += "local_pool = \"inside\"\n";
         }
-        if self.has_toa() {
-            text += "client_addr = \"toa\"\n";
+        if self.tells_client().is_some() {
+            text += &format!("client_addr = \"{client_addr}\"\n");
         }
         for (index, (server, address)) in SERVERS.iter().zip(self.servers()).enumerate() {
             text += &format!(
@@ -272,6 +299,11 @@ impl Scenario {
             Self::Reuse | Self::ReuseQuick => {
                 [vip, "FullNAT to server1 only".to_owned(), format!("Local     {first} alone")]
             }
+            Self::Proxy => [
+                format!("{vip}, :{}", PROXY_V1.port()),
+                "FullNAT, PROXY v2, v1; nginx".to_owned(),
+                locals,
+            ],
             Self::Nat => {
                 [vip, "NAT, round robin".to_owned(), "(the servers' default route)".to_owned()]
             }
@@ -313,7 +345,8 @@ mod tests {
             let loaded = config::parse("lab.toml", &scenario.director_config())
                 .unwrap_or_else(|report| panic!("{}", report.render(false)));
             assert_eq!(loaded.report.counts(), (0, 0), "{}", loaded.report.render(false));
-            assert_eq!(loaded.config.services.len(), 1);
+            // One for each target.
+            assert_eq!(loaded.config.services.len(), scenario.targets().len());
         }
     }
 

@@ -44,6 +44,7 @@ pub(super) const STEPS: &[Step] = &[
         "local ports that come around, and a director that starts anew",
         || lab("reuse-quick"),
     ),
+    short("lab-proxy", "stock nginx reads clients' addresses from PROXY headers", || lab("proxy")),
     short("lab-drain", "a server drains until its deadline, then both sides are reset", || {
         lab("drain")
     }),
