@@ -76,11 +76,9 @@ fn spec() -> SnapshotSpec {
             .collect(),
         neighbours: servers.chain([gateway_entry]).collect(),
         pools: vec![PoolSpec { addresses: addresses.collect() }],
+        marks: Vec::new(),
         services: vec![ServiceSpec {
-            key: ServiceKey {
-                proto: L4Proto::Tcp,
-                addr: VirtualAddr(SERVICE.parse().expect("an address")),
-            },
+            key: ServiceKey::new(L4Proto::Tcp, VirtualAddr(SERVICE.parse().expect("an address"))),
             forwarding: Forwarding::FullNat,
             scheduler: &lvs_sched::rr::DEF,
             pool: Some(0),

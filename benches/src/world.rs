@@ -102,7 +102,7 @@ impl Plan {
     fn store(&self, v6: bool) -> StoreConfig {
         let table = match self.forwarding {
             Forwarding::FullNat => TableConfig { local_addresses: self.locals().0, general: 0 },
-            Forwarding::Nat | Forwarding::Dr | Forwarding::Tun => {
+            Forwarding::Nat | Forwarding::Dr | Forwarding::Tun | Forwarding::Local => {
                 TableConfig { local_addresses: 0, general: self.capacity() as u32 }
             }
         };
@@ -171,8 +171,9 @@ fn spec<A: Ip>(plan: &Plan, net: &Network<A>) -> SnapshotSpec {
             .collect(),
         neighbours: (0..SERVERS).map(neighbour).chain([gateway]).collect(),
         pools: vec![PoolSpec { addresses: (0..locals).map(|n| nth(around.locals, n)).collect() }],
+        marks: Vec::new(),
         services: vec![ServiceSpec {
-            key: ServiceKey { proto: L4Proto::Tcp, addr: VirtualAddr(addr.into()) },
+            key: ServiceKey::new(L4Proto::Tcp, VirtualAddr(addr.into())),
             forwarding: plan.forwarding,
             scheduler: &lvs_sched::rr::DEF,
             pool: full_nat.then_some(0),

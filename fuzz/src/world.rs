@@ -104,7 +104,7 @@ fn service_spec(settings: Settings, proto: L4Proto, v6: bool) -> ServiceSpec {
     let toa = ClientAddrMode::Toa(ToaOptions { no_room, ..ToaOptions::default() });
     let (ip, port) = service(proto, v6);
     ServiceSpec {
-        key: ServiceKey { proto, addr: VirtualAddr((ip, port).into()) },
+        key: ServiceKey::new(proto, VirtualAddr((ip, port).into())),
         forwarding,
         scheduler: &lvs_sched::rr::DEF,
         pool: full.then_some(0),

@@ -80,6 +80,7 @@ mod near;
 pub mod persistence;
 pub mod plan;
 pub mod prefetch;
+pub mod quic;
 #[cfg(feature = "alloc")]
 pub mod sched;
 #[cfg(feature = "alloc")]

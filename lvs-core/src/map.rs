@@ -34,7 +34,7 @@ impl FixedKey for ServiceKey {
     #[inline]
     fn spread(&self) -> u64 {
         let port = u64::from(self.addr.port()) << 8 | u64::from(self.proto.number());
-        mix(self.addr.ip().spread() ^ port)
+        mix(self.addr.ip().spread() ^ port ^ u64::from(self.mark) << 32)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is balanced: virtual services and their real servers.
 
-use crate::addr::{RealAddr, VirtualAddr};
+use crate::addr::{Family, RealAddr, VirtualAddr};
 use crate::flow::L4Proto;
 use crate::id::{PoolId, ServerId, ServiceId, TimeoutClass};
 use crate::persistence::Persistence;
@@ -8,6 +8,7 @@ use crate::sched::{SchedulerDef, Weight};
 use crate::shared::Thresholds;
 use alloc::boxed::Box;
 use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
 pub use crate::client_addr::{
@@ -31,6 +32,10 @@ pub enum Forwarding {
     /// client directly.
     #[doc(alias = "IP_VS_CONN_F_TUNNEL")]
     Tun,
+    /// The host itself is the server: its kernel gets the packets as they are, without a session. It has the virtual
+    /// address then, so all services of that address have to be of this kind where the kernel sees every packet.
+    #[doc(alias = "IP_VS_CONN_F_LOCALNODE")]
+    Local,
 }
 
 impl Forwarding {
@@ -42,6 +47,7 @@ impl Forwarding {
             Self::FullNat => "fullnat",
             Self::Dr => "dr",
             Self::Tun => "tun",
+            Self::Local => "local",
         }
     }
 
@@ -87,6 +93,43 @@ pub struct ServiceKey {
     pub proto: L4Proto,
     /// Address and port; port 0 = every port that no other service of the address has.
     pub addr: VirtualAddr,
+    /// Not 0: all packets with this mark and of the address's family, whatever their destination and protocol.
+    #[doc(alias = "fwmark")]
+    pub mark: u32,
+}
+
+impl ServiceKey {
+    /// An address and port.
+    #[must_use]
+    pub const fn new(proto: L4Proto, addr: VirtualAddr) -> Self {
+        Self { proto, addr, mark: 0 }
+    }
+
+    /// All packets of a family with this mark, which is not 0.
+    #[must_use]
+    pub const fn marked(mark: u32, family: Family) -> Self {
+        let any = match family {
+            Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        Self { proto: L4Proto::Tcp, addr: VirtualAddr::new(any, 0), mark }
+    }
+
+    /// The virtual address; `None` for a mark, which has none of its own.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        (self.mark == 0).then(|| self.addr.ip())
+    }
+}
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.mark, self.addr.ip()) {
+            (0, _) => write!(f, "{} {}", self.proto, self.addr),
+            (mark, IpAddr::V4(_)) => write!(f, "mark {mark}"),
+            (mark, IpAddr::V6(_)) => write!(f, "mark {mark} (IPv6)"),
+        }
+    }
 }
 
 /// What happens to the TCP timestamp option of FullNAT clients. Many clients share one local address,
@@ -107,6 +150,13 @@ pub struct ServiceFlags {
     /// When a TCP session expires while its connection is open, both ends are reset (alibaba/LVS, DPVS), where
     /// replies pass the director.
     pub reset_on_expiry: bool,
+    /// Datagrams: each one is scheduled for itself, and no session is kept. Not with FullNAT, and with NAT not
+    /// for marks: the reply must tell which service it belongs to.
+    #[doc(alias = "IP_VS_SVC_F_ONEPACKET")]
+    pub one_packet: bool,
+    /// QUIC: a new session is scheduled by its connection id instead of the client's address ([`crate::quic`]). The
+    /// value is the length of the ids that servers give out, 1 to 20 bytes.
+    pub quic: Option<u8>,
 }
 
 /// A virtual service.

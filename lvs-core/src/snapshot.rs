@@ -18,15 +18,17 @@
 //! ```
 
 mod build;
+mod marks;
 mod spec;
 
+pub use marks::MarkRule;
 pub use spec::{
     Interface, PoolSpec, Route, SelfOwner, ServerSpec, ServiceSpec, SnapshotError, SnapshotSpec,
     StaticNeighbour,
 };
 
 use crate::addr::{Family, Prefix, VirtualAddr};
-use crate::flow::L4Proto;
+use crate::flow::{L4Proto, WireTuple};
 use crate::id::{LocalId, PoolId, ServerId, ServiceId};
 use crate::io::PortId;
 use crate::map::FixedMap;
@@ -112,6 +114,10 @@ pub struct Snapshot {
     services: Box<[Option<VirtualService>]>,
     servers: Box<[Option<RealServer>]>,
     by_key: FixedMap<ServiceKey, ServiceId>,
+    /// Services whose datagrams are scheduled each for itself, by the addresses of their servers.
+    one_packet: FixedMap<ServiceKey, ServiceId>,
+    has_one_packet: bool,
+    marks: Box<[MarkRule]>,
     roles: FixedMap<IpAddr, Role>,
     /// The local addresses out of `roles` once more, for every packet.
     near_v4: NearMap<u32>,
@@ -139,9 +145,41 @@ impl Snapshot {
     /// the address's service with port 0. Linux `ip_vs_service_find`.
     #[must_use]
     pub fn find_service(&self, proto: L4Proto, ip: IpAddr, port: u16) -> Option<&VirtualService> {
-        let key = |port| ServiceKey { proto, addr: VirtualAddr::new(ip, port) };
+        let key = |port| ServiceKey::new(proto, VirtualAddr::new(ip, port));
         let id = self.by_key.get(&key(port)).or_else(|| self.by_key.get(&key(0)))?;
         self.service(id)
+    }
+
+    /// The service that a packet belongs to: that of its mark, else that of its destination. Linux
+    /// `ip_vs_service_find`.
+    #[must_use]
+    pub fn classify(&self, packet: &WireTuple) -> Option<&VirtualService> {
+        if !self.marks.is_empty() {
+            let mark = marks::mark_of(&self.marks, packet);
+            let key = ServiceKey::marked(mark, packet.family());
+            let id = if mark == 0 { None } else { self.by_key.get(&key) };
+            if let Some(service) = id.and_then(|id| self.service(id)) {
+                return Some(service);
+            }
+        }
+        self.find_service(packet.proto(), packet.dst(), packet.dport())
+    }
+
+    /// Whether packets to addresses that are not the director's may belong to a service.
+    #[must_use]
+    pub const fn has_marks(&self) -> bool {
+        !self.marks.is_empty()
+    }
+
+    /// The service that a datagram from this server answers for, if each datagram of it is scheduled for itself.
+    #[must_use]
+    pub fn one_packet(&self, reply: &WireTuple) -> Option<&VirtualService> {
+        if !self.has_one_packet || reply.proto() != L4Proto::Udp {
+            return None;
+        }
+        let key = |port| ServiceKey::new(L4Proto::Udp, VirtualAddr::new(reply.src(), port));
+        let id = self.one_packet.get(&key(reply.sport()));
+        self.service(id.or_else(|| self.one_packet.get(&key(0)))?)
     }
 
     /// A service by number.

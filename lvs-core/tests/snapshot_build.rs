@@ -33,7 +33,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn key(text: &str, port: u16) -> ServiceKey {
-    ServiceKey { proto: L4Proto::Tcp, addr: VirtualAddr::new(ip(text), port) }
+    ServiceKey::new(L4Proto::Tcp, VirtualAddr::new(ip(text), port))
 }
 
 fn server(text: &str, port: u16) -> ServerSpec {
@@ -72,6 +72,7 @@ fn spec() -> SnapshotSpec {
         ],
         neighbours: vec![StaticNeighbour { ip: ip("10.1.0.11"), mac: MacAddr([2; 6]) }],
         pools: vec![pool(&["10.1.0.100", "fd00::100", "10.1.0.101"]), pool(&["10.1.0.102"])],
+        marks: Vec::new(),
         services: vec![
             service(
                 key("10.0.0.80", 80),

@@ -2,6 +2,7 @@
 
 use crate::director::{Director, Report};
 use crate::icmp::is_error;
+use crate::one_packet::Served;
 use crate::open::Before;
 use crate::outputs::Outputs;
 use core::net::IpAddr;
@@ -142,18 +143,32 @@ impl<P: PortPlan> Director<'_, P> {
         (role, missed): (Role, Missed),
         out: &mut Outputs<L::Buf>,
     ) -> Report {
-        if role.virt
+        let marked = !role.is_ours() && self.snapshot().has_marks();
+        if (role.virt || marked)
             && let Some(tuple) = packet.headers.tuple
         {
-            let port = tuple.dport();
-            let service = self.snapshot().find_service(tuple.proto(), tuple.dst(), port);
-            return match service.map(|service| service.id) {
-                Some(service) => {
-                    self.open(now, lane, packet, &tuple, (service, Before::Nothing(missed)), out)
+            let service = self.snapshot().classify(&tuple);
+            match service.map(|service| (service.id, Served::by(service, &tuple))) {
+                Some((service, Served::Session)) => {
+                    let before = Before::Nothing(missed);
+                    return self.open(now, lane, packet, &tuple, (service, before), out);
                 }
-                None if role.own.is_some() => Verdict::Release.into(),
-                None => DropReason::NoService.into(),
-            };
+                Some((service, Served::EachPacket)) => {
+                    return self.one_packet(now, lane, packet, &tuple, service, out);
+                }
+                Some((service, Served::Host)) => {
+                    return Report { service: Some(service), ..Verdict::Release.into() };
+                }
+                None if role.own.is_some() => return Verdict::Release.into(),
+                None if role.virt => return DropReason::NoService.into(),
+                None => {}
+            }
+        }
+        if let Some(tuple) = packet.headers.tuple.filter(|_| !role.is_ours())
+            && let Some(service) = self.snapshot().one_packet(&tuple)
+        {
+            let service = service.id;
+            return self.one_packet_reply(now, lane, packet, &tuple, service, out);
         }
         if let Some(own) = role.own {
             let owner = self.snapshot().interface(own).map(|interface| interface.owner);

@@ -110,8 +110,7 @@ impl<P: PortPlan> Director<'_, P> {
         old: SessionId,
         out: &mut Outputs<L::Buf>,
     ) -> Report {
-        let port = tuple.dport();
-        let service = self.snapshot().find_service(tuple.proto(), tuple.dst(), port);
+        let service = self.snapshot().classify(tuple);
         let Some(service) = service.map(|service| service.id) else {
             return DropReason::NoService.into();
         };

@@ -178,7 +178,13 @@ impl<P: PortPlan> Director<'_, P> {
         if odd || !role.virt || role.local.is_some() {
             return None;
         }
+        if self.snapshot().has_marks() {
+            return None;
+        }
         let service = self.snapshot().find_service(L4Proto::Tcp, IpAddr::V4(dst), virt.1)?;
+        if service.forwarding == Forwarding::Local {
+            return None;
+        }
         let persistence = service.persistence;
         let wanted = self.wanted(service.id).filter(Wanted::is_usual)?;
         let kinds = wanted.toa.map_or(KindSet::EMPTY, |toa| forged_kinds(&toa));

@@ -73,6 +73,7 @@ mod generation;
 mod half_dead;
 mod icmp;
 mod neighbour;
+mod one_packet;
 mod one_way;
 mod open;
 mod outputs;

@@ -135,7 +135,8 @@ impl<P: PortPlan> Director<'_, P> {
             return Err(self.expired(now, lane, &packet, out));
         }
         let wanted = self.wanted(service).ok_or(DropReason::NoService)?;
-        let assigned = self.assign(now, service, tuple).ok_or_else(|| {
+        let seen = self.seen_by_scheduler(service, tuple, &packet);
+        let assigned = self.assign(now, service, &seen).ok_or_else(|| {
             self.events.push(Event::NoServer { service });
             DropReason::NoServer
         })?;
@@ -289,7 +290,7 @@ impl<P: PortPlan> Director<'_, P> {
             one_way: match service.forwarding {
                 Forwarding::Dr => Some(OneWay::Direct),
                 Forwarding::Tun => Some(OneWay::Tunnel),
-                Forwarding::Nat | Forwarding::FullNat => None,
+                Forwarding::Nat | Forwarding::FullNat | Forwarding::Local => None,
             },
             pool: service.pool,
             toa: toa_of(service),

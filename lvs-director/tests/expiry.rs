@@ -79,6 +79,41 @@ fn both_ends_are_reset_with_the_numbers_that_they_expect() {
 }
 
 #[test]
+fn an_ipv6_connection_is_reset_behind_the_data_of_the_segment_that_tells_the_numbers() {
+    let mut memory = support::memory();
+    let mut bench = bench(Forwarding::FullNat, &mut memory);
+    let (client, vip) = ("[fd00::2]:40000", "[fd00::80]:80");
+    let from_client = |flags: u8, seq: u32, ack: u32, len: usize| {
+        tcp().flags(flags).seq(seq).ack(ack).payload_len(len).from(client).to(vip).dst_mac(MAC)
+    };
+    let syn = tcp().syn().seq(ISN).from(client).to(vip).dst_mac(MAC).build_buf();
+    let seen = said(&bench.feed(CLIENTS, syn).1[0]);
+    let answer = tcp().syn().seq(THEIRS).ack(seen.seq + 1).from(seen.to).to(seen.from);
+    bench.feed(SERVERS, answer.dst_mac(MAC).build_buf());
+    bench.feed(CLIENTS, from_client(0x10, ISN + 1, THEIRS + 1, 0).build_buf());
+    assert_eq!(silence(&mut bench, 95).len(), 1);
+    // The server sends, and its 77 bytes of payload are what the client is to expect to have had.
+    let late = tcp().flags(0x18).seq(THEIRS + 1).ack(seen.seq + 1).payload_len(77);
+    let late = late.from(seen.to).to(seen.from).dst_mac(MAC).build_buf();
+    let told: Vec<Said> = bench.feed(SERVERS, late).1.iter().map(said).collect();
+    let seqs: Vec<(u16, u32)> = told.iter().map(|said| (said.port.0, said.seq)).collect();
+    assert!(seqs.contains(&(0, THEIRS + 1)) && seqs.contains(&(1, seen.seq + 1)), "{told:?}");
+    // The client sends: the server is told with the number in front of the payload, the client with its acknowledgement.
+    let told = bench.feed(CLIENTS, from_client(0x18, ISN + 1, THEIRS + 1, 55).build_buf()).1;
+    let told: Vec<Said> = told.iter().map(said).collect();
+    let seqs: Vec<(u16, u32)> = told.iter().map(|said| (said.port.0, said.seq)).collect();
+    assert!(seqs.contains(&(0, THEIRS + 1)) && seqs.contains(&(1, seen.seq + 1)), "{told:?}");
+    // Without an acknowledgement: all of the payload and the FIN are acknowledged, none of the IP header's bytes.
+    let fin = tcp().flags(0x01).seq(ISN + 1).payload_len(55).from(client).to(vip).dst_mac(MAC);
+    let told = bench.feed(CLIENTS, fin.build_buf()).1;
+    let told: Vec<Said> = told.iter().map(said).collect();
+    assert!(
+        told.iter().any(|said| said.port == CLIENTS && said.ack == ISN + 1 + 55 + 1),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn a_client_that_speaks_again_meanwhile_is_reset_though_the_server_is_silent() {
     let mut memory = support::memory();
     let mut bench = bench(Forwarding::FullNat, &mut memory);

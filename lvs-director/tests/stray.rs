@@ -81,6 +81,9 @@ fn an_ipv6_segment_is_answered_and_tags_stay() {
     let [(port, frame)] = &frames[..] else { panic!("{frames:?}") };
     assert_eq!((*port, &frame[12..18]), (CLIENTS, &[0x81, 0, 0, 7, 0x86, 0xdd][..]));
     assert_eq!((frame.len(), said(&(*port, frame.clone())).seq), (18 + 40 + 20, 5));
+    let fin = tcp().flags(1).seq(1).payload_len(9).from("[fd00::2]:9").to("[fd00::80]:80");
+    let (_, frames) = bench.feed(CLIENTS, fin.dst_mac(MAC).build_buf());
+    assert_eq!(said(&frames[0]).ack, 1 + 9 + 1, "payload as the IPv6 header counts it");
 }
 
 #[test]

@@ -133,6 +133,14 @@ fn collect(path: &str, table: &DeTable<'_>, used: &mut BTreeSet<String>) {
 
 /// A file in which nearly every section occurs, with one key set to a value or left out.
 fn with_key(path: &str, key: &str, value: Option<&str>) -> String {
+    // Some keys go with others only.
+    let service: &[(&str, &str)] = match (path, key) {
+        ("service", "mark") => &[("forwarding", "\"nat\"")],
+        ("service", "one_packet" | "quic") => {
+            &[("address", "\"10.0.0.90:80\""), ("protocol", "\"udp\""), ("forwarding", "\"nat\"")]
+        }
+        _ => &[("address", "\"10.0.0.90:80\""), ("local_pool", "\"inside\"")],
+    };
     let required: &[(&str, &[(&str, &str)])] = &[
         ("director", &[]),
         ("timeouts", &[]),
@@ -140,7 +148,8 @@ fn with_key(path: &str, key: &str, value: Option<&str>) -> String {
         ("route", &[("to", "\"default\""), ("via", "\"10.0.0.254\"")]),
         ("neighbour", &[("ip", "\"10.0.0.253\""), ("mac", "\"02:00:00:00:00:fd\"")]),
         ("local_pool", &[("name", "\"inside\""), ("addresses", "[\"10.1.0.100\"]")]),
-        ("service", &[("address", "\"10.0.0.90:80\""), ("local_pool", "\"inside\"")]),
+        ("mark", &[("mark", "7")]),
+        ("service", service),
         ("service.toa", &[]),
         ("service.timeouts", &[]),
         ("service.server", &[("address", "\"10.1.0.20:80\"")]),

@@ -1,9 +1,11 @@
 //! From a specification to a snapshot: checks, and numbers that stay over generations.
 
+use super::marks::MarkRule;
 use super::{
     LocalPool, PoolSpec, Role, RouteV4, ServiceSpec, Snapshot, SnapshotError, SnapshotSpec,
 };
-use crate::addr::{Family, Prefix, RealAddr};
+use crate::addr::{Family, Prefix, RealAddr, VirtualAddr};
+use crate::flow::L4Proto;
 use crate::id::{LocalId, PoolId, ServerId, ServiceId, TimeoutClass};
 use crate::io::PortId;
 use crate::map::FixedMap;
@@ -41,6 +43,7 @@ impl SnapshotSpec {
             }
             by_key.insert(spec.key, numbering.add(spec, &timeouts)?);
         }
+        let one_packet = self.one_packet(&by_key);
         let by_key: Vec<_> = by_key.into_iter().collect();
         let roles: Vec<_> =
             self.roles(locals_v4.iter().chain(&locals_v6), &others).into_iter().collect();
@@ -54,6 +57,9 @@ impl SnapshotSpec {
             services: numbering.services.into(),
             servers: numbering.servers.into(),
             by_key: FixedMap::new(&by_key),
+            one_packet: FixedMap::new(&one_packet),
+            has_one_packet: !one_packet.is_empty(),
+            marks: self.marks.into(),
             roles: FixedMap::new(&roles),
             near_v4: NearMap::new(&near_v4),
             near_v6: NearMap::new(&near_v6),
@@ -131,9 +137,10 @@ impl SnapshotSpec {
         let own = self.interfaces.iter().flat_map(|interface| &interface.addresses);
         let services = self.services.iter().flat_map(|service| {
             let servers = service.servers.iter().map(|server| server.addr.ip());
-            servers.chain([service.key.addr.ip()])
+            servers.chain(service.key.ip())
         });
-        own.map(|(ip, _)| *ip).chain(services).collect()
+        let marked = self.marks.iter().filter_map(MarkRule::address);
+        own.map(|(ip, _)| *ip).chain(services).chain(marked).collect()
     }
 
     fn pools(&self, v4: &[LocalSource], v6: &[LocalSource]) -> Box<[LocalPool]> {
@@ -197,6 +204,13 @@ impl SnapshotSpec {
                 return Err(SnapshotError::PoolFamily(spec.key));
             }
         }
+        let by_mark = spec.key.mark != 0 && spec.forwarding == Forwarding::Nat;
+        if spec.flags.one_packet && (by_mark || spec.forwarding == Forwarding::FullNat) {
+            return Err(SnapshotError::OnePacket(spec.key));
+        }
+        if spec.flags.quic.is_some_and(|len| !(1..=20).contains(&len)) {
+            return Err(SnapshotError::QuicLength(spec.key));
+        }
         let mut seen = BTreeSet::new();
         for server in &spec.servers {
             // A tunnel of either family carries packets of either family.
@@ -232,12 +246,46 @@ impl SnapshotSpec {
             }
         }
         for service in &self.services {
-            roles.entry(service.key.addr.ip()).or_default().virt = true;
+            let Some(ip) = service.key.ip() else { continue };
+            let role = roles.entry(ip).or_default();
+            role.virt = true;
+            if service.forwarding == Forwarding::Local {
+                role.own = role.own.or_else(|| self.nearest_port(&ip));
+            }
+        }
+        for ip in self.marks.iter().filter_map(MarkRule::address) {
+            roles.entry(ip).or_default().virt = true;
         }
         for source in locals.filter(|source| !others.contains(&source.ip)) {
             roles.entry(source.ip).or_default().local = Some(source.id);
         }
         roles
+    }
+}
+
+impl SnapshotSpec {
+    /// The port whose subnet an address is in, else the first one.
+    fn nearest_port(&self, ip: &IpAddr) -> Option<PortId> {
+        let near = self.interfaces.iter().find(|interface| {
+            let mut own = interface.addresses.iter();
+            own.any(|(own, len)| Prefix::new(*own, *len).is_some_and(|p| p.contains(ip)))
+        });
+        near.or(self.interfaces.first()).map(|interface| interface.port)
+    }
+
+    /// The services whose servers answer packets that no session knows, by the servers' addresses. Of two that
+    /// share a server the first one has its answers.
+    fn one_packet(&self, ids: &BTreeMap<ServiceKey, ServiceId>) -> Vec<(ServiceKey, ServiceId)> {
+        let mut all = BTreeMap::new();
+        for service in &self.services {
+            let nat = service.flags.one_packet && service.forwarding == Forwarding::Nat;
+            let (true, Some(id)) = (nat, ids.get(&service.key)) else { continue };
+            for server in &service.servers {
+                let addr = VirtualAddr::new(server.addr.ip(), server.addr.port());
+                all.entry(ServiceKey::new(L4Proto::Udp, addr)).or_insert(*id);
+            }
+        }
+        all.into_iter().collect()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a snapshot is built from: plain data, and the reasons why it cannot be built.
 
+use super::marks::MarkRule;
 use crate::addr::{MacAddr, Prefix, RealAddr};
 use crate::io::PortId;
 use crate::persistence::Persistence;
@@ -154,6 +155,8 @@ pub struct SnapshotSpec {
     pub neighbours: Vec<StaticNeighbour>,
     /// Pools of local addresses.
     pub pools: Vec<PoolSpec>,
+    /// Which packets have which mark; the first rule that matches decides.
+    pub marks: Vec<MarkRule>,
     /// Services.
     pub services: Vec<ServiceSpec>,
 }
@@ -183,6 +186,10 @@ pub enum SnapshotError {
     ServerPort(RealAddr),
     /// A server of a DR service lies in no connected prefix.
     ServerBehindRouter(RealAddr),
+    /// Each datagram for itself does not go with FullNAT, nor with NAT by mark.
+    OnePacket(ServiceKey),
+    /// A connection id of QUIC has 1 to 20 bytes.
+    QuicLength(ServiceKey),
     /// A local address is listed twice, or is also a service, own or server address.
     LocalClash(IpAddr),
     /// More than 65 536 services, servers or local addresses.
@@ -201,7 +208,7 @@ impl fmt::Display for SnapshotError {
                 write!(f, "{ip} lies in no connected prefix; give a port an address in its subnet")
             }
             Self::ServiceTwice(key) => {
-                write!(f, "two services listen on {} {}; remove one", key.proto, key.addr)
+                write!(f, "two services listen on {key}; remove one")
             }
             Self::ServerTwice(addr) => write!(f, "server {addr} is listed twice in one service"),
             Self::NoPool(key) => {
@@ -218,6 +225,15 @@ impl fmt::Display for SnapshotError {
             }
             Self::ServerBehindRouter(addr) => {
                 write!(f, "DR needs server {addr} in a connected prefix; use TUN to go farther")
+            }
+            Self::OnePacket(key) => {
+                write!(
+                    f,
+                    "the replies of {key} cannot be told apart packet by packet; use dr, tun or nat"
+                )
+            }
+            Self::QuicLength(key) => {
+                write!(f, "connection ids of {key} have 1 to 20 bytes")
             }
             Self::LocalClash(ip) => {
                 write!(f, "local address {ip} is used twice or for something else as well")

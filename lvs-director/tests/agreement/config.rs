@@ -273,6 +273,7 @@ impl Config {
                 PoolSpec { addresses: pool },
                 PoolSpec { addresses: vec![ip("10.0.0.200")] },
             ],
+            marks: Vec::new(),
             services: services.map(|(shape, row)| service(shape, row)).collect(),
         }
     }
@@ -292,7 +293,7 @@ fn service(shape: &Shape, (addr, proto, forwarding, scheduler, pool, servers): R
         Toa::OtherKinds => Some(ToaOptions { kind_v4: 200, kind_v6: 99, ..base }),
     };
     ServiceSpec {
-        key: ServiceKey { proto, addr: VirtualAddr(addr.parse().unwrap()) },
+        key: ServiceKey::new(proto, VirtualAddr(addr.parse().unwrap())),
         forwarding,
         scheduler,
         pool: (forwarding == FullNat).then_some(pool),

@@ -8,16 +8,18 @@
 mod support;
 mod syn;
 
-use core::net::{Ipv6Addr, SocketAddr};
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use lvs_core::addr::MacAddr;
 use lvs_core::counters::{Carried, Counters};
 use lvs_core::io::mem::{MemBuf, MemLane, MemPort};
-use lvs_core::io::{BURST, Burst, Lane, PortId};
+use lvs_core::io::{BURST, Burst, L4Csum, Lane, PortId};
 use lvs_core::service::Forwarding;
 use lvs_core::session::{Cursor, HeapMemory, Session};
 use lvs_core::snapshot::{SnapshotSpec, StaticNeighbour};
 use lvs_core::time::Time;
+use lvs_core::wire::{Headers, Parsed};
 use lvs_director::{Director, Generation, Outputs};
+use lvs_nat::icmp::{Complaint, Unreachable, complain};
 use lvs_testkit::build::{Packet, Tcp, arp_reply, ndp_advert, option, tcp, udp};
 use lvs_testkit::oracle;
 use proptest::prelude::*;
@@ -55,6 +57,7 @@ enum Kind {
     NeighbourMoves,
     Padded,
     Udp,
+    Error,
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
@@ -76,6 +79,7 @@ fn kind() -> impl Strategy<Value = Kind> {
         NeighbourMoves,
         Padded,
         Udp,
+        Error,
     ];
     prop_oneof![
         6 => Just(Data),
@@ -327,8 +331,32 @@ fn packet(rig: &Rig<'_>, port: PortId, flow: &Ends, inbound: bool, kind: Kind, n
             MemBuf::from_bytes(&arp_reply(new, ip.into(), dst, own.into()).build())
         }
         Kind::Padded => data.pad(9).build_buf(),
+        Kind::Error => error(from, to, dst, n),
         Kind::Udp => udp().from(from).to(to).dst_mac(dst).payload("x").build_buf(),
     }
+}
+
+/// What a router before one end of a flow says about a packet that the director has sent to that end.
+fn error(from: SocketAddr, to: SocketAddr, director: MacAddr, n: u32) -> MemBuf {
+    let complaint = match n % 3 {
+        0 => Complaint::TooBig { mtu: 1300 },
+        1 => Complaint::TimeExceeded,
+        _ => Complaint::Unreachable(Unreachable::Host),
+    };
+    // The packet itself went the other way.
+    let sent = segment(to, from, mac(77)).src_mac(director).seq(n).ack(1).build();
+    let Ok(Parsed::Ip(headers)) = Headers::parse(&sent, sent.len()) else { panic!("a segment") };
+    let router: IpAddr =
+        if from.is_ipv4() { [192, 0, 2, 1].into() } else { "2001:db8::1".parse().unwrap() };
+    let mut bytes = vec![0; 200];
+    let csum = if n.is_multiple_of(5) { L4Csum::Unknown } else { L4Csum::Good };
+    let len = complain(&sent, &headers, csum, complaint, router, 64, &mut bytes).unwrap();
+    bytes.truncate(len);
+    if n.is_multiple_of(7) {
+        // A wrong checksum is not believed.
+        *bytes.last_mut().unwrap() ^= 0x10;
+    }
+    MemBuf::from_bytes(&bytes)
 }
 
 /// What leaves, by session: the order between sessions is free.
@@ -433,6 +461,25 @@ fn full_bursts_stay_under_way_and_the_first_that_is_not_full_takes_them_along() 
     };
     let seen: Vec<_> = [BURST, BURST, BURST, BURST, 3, 0].map(|size| burst(&mut rig, size)).into();
     assert_eq!(seen, [(0, 64), (0, 128), (64, 128), (64, 128), (131, 0), (0, 0)]);
+}
+
+#[test]
+fn errors_about_sessions_are_translated_in_bursts() {
+    for forwarding in [Forwarding::FullNat, Forwarding::Nat] {
+        let mut memory = support::memory();
+        let mut rig = Rig::new(forwarding, (true, true), &mut memory);
+        let flows = establish(&mut rig);
+        let flow = |n: u32| &flows[(n % 3 + n / 3 % 2 * u32::from(FLOWS)) as usize];
+        for (port, inbound) in [(CLIENTS, true), (SERVERS, false)] {
+            let before = rig.director.counters().icmp_translated;
+            let burst: Vec<MemBuf> = (1..7)
+                .map(|n| packet(&rig, port, flow(n), inbound, Kind::Error, n))
+                .chain([packet(&rig, port, flow(1), inbound, Kind::Data, 8)])
+                .collect();
+            assert_eq!(rig.burst(port, &burst).len(), 7);
+            assert_eq!(rig.director.counters().icmp_translated, before + 6);
+        }
+    }
 }
 
 #[test]

@@ -247,7 +247,7 @@ fn first_packet(rig: &Rig<'_>, number: u8, first: First, n: u32) -> MemBuf {
         BadSum => {
             let mut buf = syn.build_buf();
             let (l3, l4) = (14, 34);
-            lvs_core::io::PacketBuf::set_l4_csum(&mut buf, lvs_core::io::L4Csum::Bad, l3, l4);
+            lvs_core::io::PacketBuf::set_l4_csum(&mut buf, L4Csum::Bad, l3, l4);
             buf
         }
         Partial => syn.l4_csum(lvs_testkit::build::Csum::Partial).build_buf(),

@@ -83,10 +83,10 @@ fn spec(config: &Value) -> SnapshotSpec {
         )
     };
     let service = |service: &Value| ServiceSpec {
-        key: ServiceKey {
-            proto: if words(service, "protocol") == "tcp" { L4Proto::Tcp } else { L4Proto::Udp },
-            addr: VirtualAddr(words(service, "address").parse().unwrap()),
-        },
+        key: ServiceKey::new(
+            if words(service, "protocol") == "tcp" { L4Proto::Tcp } else { L4Proto::Udp },
+            VirtualAddr(words(service, "address").parse().unwrap()),
+        ),
         forwarding: match words(service, "forwarding") {
             "nat" => Forwarding::Nat,
             "dr" => Forwarding::Dr,

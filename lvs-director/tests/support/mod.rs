@@ -36,7 +36,7 @@ pub fn service(
 ) -> ServiceSpec {
     let toa = ClientAddrMode::Toa(ToaOptions::default());
     ServiceSpec {
-        key: ServiceKey { proto, addr: VirtualAddr(address.parse().unwrap()) },
+        key: ServiceKey::new(proto, VirtualAddr(address.parse().unwrap())),
         forwarding,
         scheduler: &lvs_sched::rr::DEF,
         pool: (forwarding == Forwarding::FullNat).then_some(0),

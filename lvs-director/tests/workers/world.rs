@@ -91,10 +91,11 @@ pub fn spec() -> SnapshotSpec {
                 .flat_map(|v6| (0..LOCALS).map(move |number| local(number, v6)))
                 .collect(),
         }],
+        marks: Vec::new(),
         services: families
             .into_iter()
             .map(|v6| ServiceSpec {
-                key: ServiceKey { proto: L4Proto::Tcp, addr: VirtualAddr(service(v6)) },
+                key: ServiceKey::new(L4Proto::Tcp, VirtualAddr(service(v6))),
                 forwarding: Forwarding::FullNat,
                 scheduler: &lvs_sched::rr::DEF,
                 pool: Some(0),

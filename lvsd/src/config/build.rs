@@ -5,7 +5,7 @@
 //! rules and not in a user's file.
 
 use super::model::{
-    ClientAddrPolicy, Config, Forwarding, PersistentSince, Profile, Proxy, ProxyClientHeader,
+    ClientAddrPolicy, Config, Forwarding, Mark, PersistentSince, Profile, Proxy, ProxyClientHeader,
     ProxySend, SelfOwner, Server, ServerState, Service, Timeouts, Timestamps, Toa, ToaNoRoom,
     ToaPlacement, Tunnel,
 };
@@ -24,7 +24,7 @@ use lvs_core::session::{SessionStore, StoreConfig, TableConfig, TcpState};
 use lvs_core::shared::{SharedConfig, Thresholds};
 use lvs_core::siphash::SipHash13;
 use lvs_core::snapshot::{
-    self, Interface, PoolSpec, ServerSpec, ServiceSpec, SnapshotError, SnapshotSpec,
+    self, Interface, MarkRule, PoolSpec, ServerSpec, ServiceSpec, SnapshotError, SnapshotSpec,
     StaticNeighbour,
 };
 use lvs_core::timeouts;
@@ -100,6 +100,7 @@ impl Config {
                     addresses: pool.addresses.iter().flat_map(|range| range.iter()).collect(),
                 })
                 .collect(),
+            marks: self.marks.iter().map(mark).collect(),
             services: services.collect::<Result<_, _>>()?,
         })
     }
@@ -134,12 +135,16 @@ impl Config {
             .find(|known| known.name == service.scheduler.value)
             .ok_or_else(|| BuildError::Scheduler(service.scheduler.value.clone()))?;
         Ok(ServiceSpec {
-            key: ServiceKey { proto: service.protocol, addr: VirtualAddr(service.address.value) },
+            key: match &service.mark {
+                None => ServiceKey::new(service.protocol, VirtualAddr(service.address.value)),
+                Some(mark) => ServiceKey::marked(mark.value, service.family()),
+            },
             forwarding: match service.forwarding {
                 Forwarding::FullNat => service::Forwarding::FullNat,
                 Forwarding::Nat => service::Forwarding::Nat,
                 Forwarding::Dr => service::Forwarding::Dr,
                 Forwarding::Tun => service::Forwarding::Tun,
+                Forwarding::Local => service::Forwarding::Local,
             },
             scheduler,
             pool: service.local_pool,
@@ -175,7 +180,11 @@ impl Config {
     #[must_use]
     pub fn flags_of(&self, service: &Service) -> ServiceFlags {
         let lvs = self.profile_of(service) == Profile::Lvs;
-        ServiceFlags { reset_on_expiry: service.reset_on_expiry.unwrap_or(lvs) }
+        ServiceFlags {
+            reset_on_expiry: service.reset_on_expiry.unwrap_or(lvs),
+            one_packet: service.one_packet.value,
+            quic: service.quic.as_ref().map(|length| length.value),
+        }
     }
 
     /// What a director makes by itself, how many ICMP errors and how many resets, and its room for fragments; keys and sizes are those of the
@@ -196,7 +205,8 @@ impl Config {
     pub fn persistence_of(&self, service: &Service) -> Option<Persistence> {
         let written = &service.persistence;
         let profile = self.profile_of(service);
-        let wanted = profile == Profile::Lvs || written.timeout.is_some();
+        let by_packet = service.one_packet.value || service.quic.is_some();
+        let wanted = (profile == Profile::Lvs && !by_packet) || written.timeout.is_some();
         if !written.enabled.unwrap_or(wanted) {
             return None;
         }
@@ -252,7 +262,8 @@ impl Config {
         let pools = self.pools.iter().filter(|pool| pool.family() == Some(family));
         let locals: u128 = pools.map(super::LocalPool::address_count).sum();
         let general = |service: &Service| {
-            service.forwarding != Forwarding::FullNat && service.family() == family
+            !matches!(service.forwarding, Forwarding::FullNat | Forwarding::Local)
+                && service.family() == family
         };
         TableConfig {
             local_addresses: u16::try_from(locals).unwrap_or(u16::MAX),
@@ -282,6 +293,16 @@ impl Config {
 pub(super) fn group_number(name: &str) -> u32 {
     let hash = SipHash13::new(&[0, 0]).bytes(name.as_bytes());
     u32::try_from(hash >> 32).unwrap_or(u32::MAX)
+}
+
+fn mark(mark: &Mark) -> MarkRule {
+    MarkRule {
+        src: mark.from,
+        dst: mark.to.as_ref().map(|to| to.value),
+        proto: mark.protocol,
+        ports: mark.ports.map_or((0, u16::MAX), |ports| (ports.first(), ports.last())),
+        mark: mark.mark.value,
+    }
 }
 
 fn server(server: &Server) -> ServerSpec {

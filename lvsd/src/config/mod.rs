@@ -22,15 +22,16 @@ mod read;
 mod reader;
 mod rules;
 pub mod schema;
+mod served;
 mod value;
 mod workers;
 
 pub use build::{BuildError, Secrets};
 pub use diag::{At, Diagnostic, Report, Severity, Span};
 pub use model::{
-    ClientAddrPolicy, Config, Director, Forwarding, HugePages, LocalPool, Neighbour, Port, Profile,
-    Proxy, ProxyClientHeader, ProxySend, Route, SelfAddress, SelfOwner, Server, Service, Target,
-    Timeouts, Timestamps, Toa, ToaNoRoom, ToaPlacement,
+    ClientAddrPolicy, Config, Director, Forwarding, HugePages, LocalPool, Mark, Neighbour, Port,
+    Profile, Proxy, ProxyClientHeader, ProxySend, Route, SelfAddress, SelfOwner, Server, Service,
+    Target, Timeouts, Timestamps, Toa, ToaNoRoom, ToaPlacement,
 };
 pub use plan::{Action, Change, Plan, generation, specification};
 pub use range::{AddressRange, PortRange};

@@ -3,6 +3,7 @@
 
 use super::diag::At;
 use super::range::{AddressRange, PortRange};
+use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use lvs_core::addr::{Family, MacAddr, Prefix};
@@ -24,6 +25,8 @@ pub struct Config {
     pub neighbours: Vec<Neighbour>,
     /// `[[local_pool]]`.
     pub pools: Vec<LocalPool>,
+    /// `[[mark]]`, in the order of the file: the first rule that matches decides.
+    pub marks: Vec<Mark>,
     /// `[[service]]`.
     pub services: Vec<Service>,
 }
@@ -227,6 +230,50 @@ pub struct Neighbour {
     pub mac: MacAddr,
 }
 
+/// `[[mark]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mark {
+    /// The mark; 0 = none.
+    pub mark: At<u32>,
+    /// Where packets come from.
+    pub from: Option<Prefix>,
+    /// Where they go.
+    pub to: Option<At<Prefix>>,
+    /// Their transport protocol.
+    pub protocol: Option<L4Proto>,
+    /// Their destination ports.
+    pub ports: Option<PortRange>,
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mark {}", self.mark.value)?;
+        if let Some(from) = self.from {
+            write!(f, " from {from}")?;
+        }
+        if let Some(to) = &self.to {
+            write!(f, " to {}", to.value)?;
+        }
+        if let Some(protocol) = self.protocol {
+            write!(f, " {protocol}")?;
+        }
+        if let Some(ports) = self.ports {
+            write!(f, " {}-{}", ports.first(), ports.last())?;
+        }
+        Ok(())
+    }
+}
+
+impl Mark {
+    /// The single address that the rule makes a virtual one.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        let to = self.to.as_ref().filter(|_| self.mark.value != 0)?.value;
+        let whole = if to.addr().is_ipv4() { 32 } else { 128 };
+        (to.len() == whole).then(|| to.addr())
+    }
+}
+
 /// `[[local_pool]]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LocalPool {
@@ -263,6 +310,8 @@ pub enum Forwarding {
     Dr,
     /// Packets travel inside others.
     Tun,
+    /// The host serves it itself.
+    Local,
 }
 
 impl Forwarding {
@@ -274,6 +323,7 @@ impl Forwarding {
             Self::Nat => "nat",
             Self::Dr => "dr",
             Self::Tun => "tun",
+            Self::Local => "local",
         }
     }
 
@@ -477,6 +527,12 @@ pub struct Service {
     pub timeouts: Timeouts,
     /// How clients stay with their servers.
     pub persistence: Persistence,
+    /// The mark of its packets, instead of an address; `address` then tells the family.
+    pub mark: Option<At<u32>>,
+    /// Each datagram for itself.
+    pub one_packet: At<bool>,
+    /// Picked by QUIC connection id: the length of those that servers give out.
+    pub quic: Option<At<u8>>,
     /// Whether connections that expire are reset; `None` follows the profile.
     pub reset_on_expiry: Option<bool>,
     /// How long a server that comes takes to its full share.
@@ -494,6 +550,12 @@ impl Service {
     pub fn slow_start(&self) -> Option<Duration> {
         let time = self.slow_start.as_ref().map(|time| time.value);
         time.filter(|_| BY_WEIGHT.contains(&self.scheduler.value.as_str()))
+    }
+
+    /// Whether it has a virtual address of its own that the host must not have.
+    #[must_use]
+    pub fn is_balanced(&self) -> bool {
+        self.mark.is_none() && self.forwarding != Forwarding::Local
     }
 
     /// IP version of the virtual address.

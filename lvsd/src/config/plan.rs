@@ -83,6 +83,11 @@ impl Plan {
             |c| &c.pools,
             |p| format!("local_pool {}", p.name.value),
         ));
+        let marks = a.repeated(&b, "mark", |c| &c.marks, ToString::to_string);
+        if marks.is_empty() && old.config.marks != new.config.marks {
+            changes.push(Change::new(Action::Change, "order of marks"));
+        }
+        changes.extend(marks);
         changes.extend(a.services(&b));
         Self { changes }
     }

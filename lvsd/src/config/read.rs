@@ -8,11 +8,13 @@ mod service;
 
 use super::diag::{Diagnostic, Sink, Span};
 use super::model::{
-    Config, Director, HugePages, LocalPool, Neighbour, Port, Profile, Route, SelfOwner, Timeouts,
+    Config, Director, HugePages, LocalPool, Mark, Neighbour, Port, Profile, Route, SelfOwner,
+    Timeouts,
 };
 use super::range::PortRange;
 use super::reader::{Table, Wrong, open_all};
 use super::{guess, schema, value};
+use lvs_core::flow::L4Proto;
 use service::{PoolNames, service};
 use toml::de::{DeTable, DeValue};
 
@@ -64,6 +66,7 @@ pub(super) fn tree(root: &DeTable<'_>, sink: &mut Sink) -> Reading {
     config.routes = all(&schema::ROUTE, root, route, sink);
     config.neighbours = all(&schema::NEIGHBOUR, root, neighbour, sink);
     config.pools = all(&schema::LOCAL_POOL, root, local_pool, sink);
+    config.marks = all(&schema::MARK, root, mark, sink);
     let pools = PoolNames::of(root, &config.pools);
     let services = all(&schema::SERVICE, root, |table, sink| service(table, &pools, sink), sink);
     let (services, written) = services.into_iter().unzip();
@@ -209,6 +212,23 @@ fn route(table: &mut Table<'_, '_>, sink: &mut Sink) -> Option<Route> {
     let to = table.required("to", value::target, sink);
     let via = table.required("via", value::host, sink);
     Some(Route { to: to?, via: via? })
+}
+
+fn mark(table: &mut Table<'_, '_>, sink: &mut Sink) -> Option<Mark> {
+    let number = |v: &DeValue<'_>| value::integer(v, 0, u32::MAX.into());
+    let mark = table.required("mark", number, sink);
+    let from = table.optional("from", value::prefix, sink);
+    let to = table.optional("to", value::prefix, sink);
+    let protocols = [("tcp", L4Proto::Tcp), ("udp", L4Proto::Udp)];
+    let protocol = table.optional("protocol", |v| value::choice(v, &protocols), sink);
+    let ports = table.optional("ports", value::port_range, sink);
+    Some(Mark {
+        mark: mark?,
+        from: from.map(|from| from.value),
+        to,
+        protocol: protocol.map(|protocol| protocol.value),
+        ports: ports.map(|ports| ports.value),
+    })
 }
 
 fn neighbour(table: &mut Table<'_, '_>, sink: &mut Sink) -> Option<Neighbour> {

@@ -8,6 +8,7 @@ use super::range::AddressRange;
 use super::read::Reading;
 use core::net::IpAddr;
 use lvs_core::addr::{Family, Prefix};
+use lvs_core::flow::L4Proto;
 use lvs_core::session::MAX_CLASSES;
 use lvs_director::MAX_PORTS;
 use std::collections::{BTreeSet, HashMap};
@@ -149,9 +150,16 @@ fn used_addresses(config: &Config) -> Vec<(IpAddr, Role, &Span)> {
         used.push((address.ip, Role::SelfAddress, &address.span));
     }
     for service in &config.services {
-        used.push((service.address.ip(), Role::Virtual, &service.address.span));
+        if service.mark.is_none() {
+            used.push((service.address.ip(), Role::Virtual, &service.address.span));
+        }
         for server in &service.servers {
             used.push((server.address.ip(), Role::Server, &server.address.span));
+        }
+    }
+    for mark in &config.marks {
+        if let (Some(ip), Some(to)) = (mark.address(), &mark.to) {
+            used.push((ip, Role::Virtual, &to.span));
         }
     }
     for route in &config.routes {
@@ -204,9 +212,13 @@ fn services(reading: &Reading, sink: &mut Sink) {
     let mut addresses = Once::new();
     for (service, written) in config.services.iter().zip(&reading.written) {
         let (address, protocol) = (service.address.value, service.protocol);
-        addresses.enter((address, protocol), &service.address.span, sink, || {
-            format!("two services have the address {address} for {protocol}")
+        let mark = service.mark.as_ref().map_or(0, |mark| mark.value);
+        let protocol = if mark == 0 { protocol } else { L4Proto::Tcp };
+        addresses.enter((address, protocol, mark), &service.address.span, sink, || match mark {
+            0 => format!("two services have the address {address} for {protocol}"),
+            mark => format!("two services have the mark {mark}"),
         });
+        super::served::check(config, service, sink);
         service_servers(service, written.servers, sink);
         server_limits(service, sink);
         slow_start(service, sink);
@@ -267,7 +279,13 @@ fn service_servers(service: &Service, written: usize, sink: &mut Sink) {
         }
     }
     let span = &service.address.span;
-    if written == 0 {
+    if service.forwarding == Forwarding::Local {
+        if let Some(server) = service.servers.first() {
+            let message = "the host itself is the server of a local service";
+            let other = Diagnostic::error(&server.address.span, message);
+            sink.push(other.help("leave [[service.server]] out"));
+        }
+    } else if written == 0 {
         let message = format!("the service `{}` has no server", service.name.value);
         let help = "add [[service.server]] with an address below it";
         sink.push(Diagnostic::warning(span, message).help(help));

@@ -252,6 +252,39 @@ pub const LOCAL_POOL: Section = Section {
     inner: &[],
 };
 
+/// `[[mark]]`.
+pub const MARK: Section = Section {
+    path: "mark",
+    repeated: true,
+    about: "Which packets belong together although they have no address in common, as the packet filter's marks for IPVS (`ipvsadm -f`). The first rule that matches a new connection or datagram decides; a service with that `mark` gets it, and else the service of its address.",
+    keys: &[
+        key(
+            "mark",
+            "integer, 0 to 4294967295",
+            "required",
+            "7",
+            "The mark; 0 = none, for an exception from the rules below.",
+        ),
+        key(
+            "from",
+            "address/prefix length",
+            "any",
+            "\"198.51.100.0/24\"",
+            "Where packets come from.",
+        ),
+        key(
+            "to",
+            "address/prefix length",
+            "any",
+            "\"10.0.0.90/32\"",
+            "Where they go. A single address becomes a virtual address of the director; a longer range has to be routed to it.",
+        ),
+        key("protocol", "\"tcp\" or \"udp\"", "both", "\"tcp\"", "Their transport protocol."),
+        key("ports", "first-last, 1 to 65535", "all", "\"80-443\"", "Their destination ports."),
+    ],
+    inner: &[],
+};
+
 /// `[[service]]`.
 pub const SERVICE: Section = Section {
     path: "service",
@@ -270,15 +303,22 @@ pub const SERVICE: Section = Section {
             "address:port",
             "required",
             "\"10.0.0.80:80\"",
-            "The virtual address. On no interface: the director answers ARP for it.",
+            "The virtual address. On no interface: the director answers ARP for it. Port 0: all ports that no other service of the address has.",
+        ),
+        key(
+            "mark",
+            "integer, 1 to 4294967295",
+            "none",
+            "7",
+            "Instead of `address`: all packets that `[[mark]]` gives this mark, of the family of the servers. The servers' port is usually 0, the one that was asked for.",
         ),
         key("protocol", "\"tcp\" or \"udp\"", "\"tcp\"", "\"tcp\"", "The transport protocol."),
         key(
             "forwarding",
-            "\"fullnat\", \"nat\", \"dr\" or \"tun\"",
+            "\"fullnat\", \"nat\", \"dr\", \"tun\" or \"local\"",
             "\"fullnat\"",
             "\"fullnat\"",
-            "`fullnat`: the server sees a local address, and its reply comes back through the director wherever it stands. `nat`: the server sees the client, and its route to the client must lead through the director. `dr`: only Ethernet addresses change; `tun`: packets travel inside others. With both, the server has the virtual address itself and answers the client directly.",
+            "`fullnat`: the server sees a local address, and its reply comes back through the director wherever it stands. `nat`: the server sees the client, and its route to the client must lead through the director. `dr`: only Ethernet addresses change; `tun`: packets travel inside others. With both, the server has the virtual address itself and answers the client directly. `local`: the host is the server; it has the address (on `lo`), and its kernel sees all packets to it, so all services of the address are local.",
         ),
         key(
             "scheduler",
@@ -314,6 +354,20 @@ pub const SERVICE: Section = Section {
             "\"strip\" with fullnat, else \"keep\"",
             "\"strip\"",
             "Whether the TCP timestamp option of a client's SYN reaches the server. Many clients behind one local address have clocks of their own, and a server in TIME_WAIT may refuse the older one.",
+        ),
+        key(
+            "one_packet",
+            "true or false",
+            "false",
+            "true",
+            "Whether each datagram is scheduled for itself and no session is kept. For udp with nat (the virtual address is put back by the server's address), dr and tun; not with persistence.",
+        ),
+        key(
+            "quic",
+            "integer, bytes, 1 to 20",
+            "none",
+            "8",
+            "For udp: a new client address is scheduled by the packet's QUIC connection id instead of the address. The value is the length of the ids that servers give out; with a consistent scheduler (`maglev`, `conhash`) an id leads to the same server from every address. Not with persistence.",
         ),
         key(
             "reset_on_expiry",
@@ -611,6 +665,7 @@ pub const SECTIONS: &[Section] = &[
     ROUTE,
     NEIGHBOUR,
     LOCAL_POOL,
+    MARK,
     SERVICE,
     TOA,
     PROXY,

@@ -192,9 +192,6 @@ pub(super) fn endpoint(value: &DeValue<'_>) -> Result<SocketAddr, Wrong> {
         }
     })?;
     reject_martian(endpoint.ip())?;
-    if endpoint.port() == 0 {
-        return Err(Wrong::new("has port 0").help("a port is between 1 and 65535"));
-    }
     Ok(endpoint)
 }
 
@@ -248,6 +245,12 @@ pub(super) fn target(value: &DeValue<'_>) -> Result<Target, Wrong> {
     if text == "default" {
         return Ok(Target::Default);
     }
+    prefix(value).map(Target::Prefix)
+}
+
+/// Addresses with the same first bits.
+pub(super) fn prefix(value: &DeValue<'_>) -> Result<Prefix, Wrong> {
+    let text = text(value)?;
     let Some((ip, len)) = text.split_once('/') else {
         return Err(match text.parse::<IpAddr>() {
             Ok(ip @ IpAddr::V4(_)) => {
@@ -266,7 +269,7 @@ pub(super) fn target(value: &DeValue<'_>) -> Result<Target, Wrong> {
         return Err(Wrong::new(format!("has bits set behind its prefix: {text}"))
             .help(format!("did you mean \"{prefix}\"?")));
     }
-    Ok(Target::Prefix(prefix))
+    Ok(prefix)
 }
 
 /// One address, or the first and last of several.

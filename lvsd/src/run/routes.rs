@@ -65,7 +65,9 @@ impl Blackholes {
     /// while their sessions live. Local addresses are not marked: sessions of services that stay may
     /// use them for long, so their routes stay until [`Blackholes::keep_only`].
     pub(super) fn retire(&mut self, before: &Config, now: &Config) {
-        self.retired.extend(before.services.iter().map(|service| service.address.ip()));
+        let balanced = before.services.iter().filter(|service| service.is_balanced());
+        self.retired.extend(balanced.map(|service| service.address.ip()));
+        self.retired.extend(before.marks.iter().filter_map(crate::config::Mark::address));
         self.retired = &self.retired - &addresses(now);
     }
 
@@ -114,7 +116,8 @@ fn only(family: Family, addresses: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
 /// Virtual addresses, and the local addresses of pools that a service uses.
 fn addresses(config: &Config) -> BTreeSet<IpAddr> {
     let mut addresses: BTreeSet<IpAddr> =
-        config.services.iter().map(|service| service.address.ip()).collect();
+        config.services.iter().filter(|s| s.is_balanced()).map(|s| s.address.ip()).collect();
+    addresses.extend(config.marks.iter().filter_map(crate::config::Mark::address));
     for service in config.services.iter().filter(|s| s.forwarding == Forwarding::FullNat) {
         let pool = service.local_pool.and_then(|index| config.pools.get(index));
         for range in pool.into_iter().flat_map(|pool| &pool.addresses) {

@@ -218,7 +218,7 @@ impl<'m> Worker<'m> {
             let (inbound, outbound) = (count.carried.inbound, count.carried.outbound);
             let service = snapshot.service(server.service).map(|service| service.key);
             counted.push(ServerCounts {
-                service: service.map(|key| format!("{} {}", key.proto, key.addr)),
+                service: service.map(|key| key.to_string()),
                 address: server.addr.to_string(),
                 removed,
                 state: said(server.state),

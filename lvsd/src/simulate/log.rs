@@ -26,8 +26,14 @@ pub(super) struct Names {
 impl Names {
     pub(super) fn new(config: &Config, snapshot: &Snapshot) -> Self {
         let named = |service: &lvs_core::service::VirtualService| {
-            let same = |known: &&crate::config::Service| {
-                known.protocol == service.key.proto && known.address.value == service.key.addr.0
+            let same = |known: &&crate::config::Service| match &known.mark {
+                Some(mark) => {
+                    mark.value == service.key.mark
+                        && known.address.is_ipv4() == service.key.addr.0.is_ipv4()
+                }
+                None => {
+                    known.protocol == service.key.proto && known.address.value == service.key.addr.0
+                }
             };
             let known = config.services.iter().find(same);
             known.map_or_else(|| service.id.to_string(), |known| known.name.value.clone())

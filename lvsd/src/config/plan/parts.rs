@@ -136,7 +136,11 @@ fn leaving(what: String) -> Change {
 
 /// What a service is known by, whatever it is called.
 fn service_key(service: &Service) -> String {
-    format!("{} {}", service.protocol, service.address.value)
+    match &service.mark {
+        None => format!("{} {}", service.protocol, service.address.value),
+        Some(mark) if service.address.is_ipv4() => format!("mark {}", mark.value),
+        Some(mark) => format!("mark {} (IPv6)", mark.value),
+    }
 }
 
 fn service_name(service: &Service) -> String {

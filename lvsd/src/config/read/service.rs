@@ -9,6 +9,7 @@ use crate::config::model::{
 };
 use crate::config::reader::{Table, Wrong, article};
 use crate::config::{guess, schedulers, schema, value};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use lvs_core::flow::L4Proto;
 use lvs_nat::tunnel::GUE_PORT;
 use toml::de::{DeTable, DeValue};
@@ -60,7 +61,19 @@ pub(super) fn service(
     sink: &mut Sink,
 ) -> Option<(Service, Written)> {
     let name = table.optional("name", value::name, sink);
-    let address = table.required("address", value::endpoint, sink);
+    let number = |v: &DeValue<'_>| value::integer(v, 1, u32::MAX.into());
+    let mark = table.optional("mark", number, sink);
+    let address = match &mark {
+        None => table.required("address", value::endpoint, sink),
+        Some(mark) => {
+            if let Some(address) = table.optional("address", value::endpoint, sink) {
+                let message = "a service has an `address` or a `mark`, not both";
+                let both = Diagnostic::error(&address.span, message);
+                sink.push(both.related(&mark.span, "the mark").help("leave one out"));
+            }
+            None
+        }
+    };
     let protocols = [("tcp", L4Proto::Tcp), ("udp", L4Proto::Udp)];
     let protocol = table.or("protocol", L4Proto::Tcp, |v| value::choice(v, &protocols), sink).value;
     let forwarding = table.or("forwarding", Forwarding::FullNat, forwarding, sink);
@@ -76,12 +89,27 @@ pub(super) fn service(
         inner.finish();
         read
     });
+    let one_packet = table.or("one_packet", false, value::boolean, sink);
+    let quic = table.optional("quic", |v| value::integer(v, 1, 20), sink);
     let reset_on_expiry = table.optional("reset_on_expiry", value::boolean, sink);
     let persistence = persistence(table, sink);
     let slow_start = table.optional("slow_start", value::duration, sink);
     let (servers, servers_written) = servers(table, sink);
-    let address = address?;
-    let name = name.unwrap_or_else(|| At::unwritten(format!("{protocol} {}", *address)));
+    let address = match &mark {
+        None => address?,
+        Some(mark) => {
+            let v6 = servers.first().is_some_and(|server| server.address.ip().is_ipv6());
+            let any: IpAddr =
+                if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+            At::new(SocketAddr::new(any, 0), mark.span.clone())
+        }
+    };
+    let name = name.unwrap_or_else(|| {
+        At::unwritten(match &mark {
+            None => format!("{protocol} {}", *address),
+            Some(mark) => format!("mark {}", mark.value),
+        })
+    });
     let service = Service {
         name,
         address,
@@ -95,6 +123,9 @@ pub(super) fn service(
         timestamps,
         timeouts: timeouts.unwrap_or_default(),
         persistence,
+        mark,
+        one_packet,
+        quic,
         reset_on_expiry: reset_on_expiry.map(|wanted| wanted.value),
         slow_start,
         servers,
@@ -109,7 +140,13 @@ fn forwarding(written: &DeValue<'_>) -> Result<Forwarding, Wrong> {
         "tunnel" | "ipip" | "gre" | "gue" => known_as("tun", written),
         "masq" | "masquerading" => known_as("nat", written),
         _ => {
-            let all = [Forwarding::FullNat, Forwarding::Nat, Forwarding::Dr, Forwarding::Tun];
+            let all = [
+                Forwarding::FullNat,
+                Forwarding::Nat,
+                Forwarding::Dr,
+                Forwarding::Tun,
+                Forwarding::Local,
+            ];
             value::choice(written, &all.map(|forwarding| (forwarding.name(), forwarding)))
         }
     }
@@ -230,7 +267,9 @@ fn timestamps(
     written.map_or(
         match forwarding {
             Forwarding::FullNat => Timestamps::Strip,
-            Forwarding::Nat | Forwarding::Dr | Forwarding::Tun => Timestamps::Keep,
+            Forwarding::Nat | Forwarding::Dr | Forwarding::Tun | Forwarding::Local => {
+                Timestamps::Keep
+            }
         },
         |written| *written,
     )
