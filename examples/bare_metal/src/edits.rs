@@ -9,12 +9,12 @@ use lvs_core::io::{Burst, L4Csum, Lane, PacketBuf, PortId};
 use lvs_core::wire::{Headers, Parsed};
 use lvs_nat::End;
 use lvs_nat::crc32c::{Change, Crc32c};
-use lvs_nat::icmp::embedded;
-use lvs_nat::options::drop_fast_open;
 use lvs_nat::edit::{
     EditList, Splice, StreamEdit, behind, inbound, own, quoted, reset, returning, splice,
 };
+use lvs_nat::icmp::embedded;
 use lvs_nat::nat64::{Links, Quote, To4, To6, error_to_v4, error_to_v6, v4_to_v6, v6_to_v4};
+use lvs_nat::options::drop_fast_open;
 use lvs_nat::proxy::policy::{ClientHeader, Decision, Policy, Undecided, decide};
 use lvs_nat::proxy::{Header, Recognised, Stored, Version, decode};
 use lvs_nat::sctp::{Event, State, Tags, complete, ports, rewrite, verify};

@@ -140,7 +140,12 @@ pub fn pieces(frame: &mut [u8]) -> u64 {
     let Some((key, piece)) = FragmentKey::of(frame, &headers) else { return 0 };
     let mut slots = black_box([FragmentSlot::EMPTY; 20]);
     let mut held = black_box([const { HeldFrame::<256>::EMPTY }; 3]);
-    let limits = Limits { timeout: black_box(10), wait: black_box(9), per_source: black_box(2), held: black_box(2) };
+    let limits = Limits {
+        timeout: black_box(10),
+        wait: black_box(9),
+        per_source: black_box(2),
+        held: black_box(2),
+    };
     let lent = slots.get_mut(..black_box(20)).unwrap_or_default();
     let mut memory = FragmentMemory::new(lent, held.as_mut_slice(), black_box([1, 2]), limits);
     let (now, received) = (Tick(black_box(5)), Received::default());
