@@ -67,6 +67,7 @@ pub mod checksum;
 #[cfg(feature = "alloc")]
 mod client_addr;
 pub mod counters;
+pub mod encapsulation;
 pub mod event;
 pub mod flow;
 pub mod id;

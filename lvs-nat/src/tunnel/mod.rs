@@ -41,7 +41,7 @@ use lvs_core::addr::Family;
 use lvs_core::checksum::{AddrPair, Sum};
 use lvs_core::io::{GsoCaps, GsoKind};
 
-pub use lvs_core::service::Encapsulation;
+pub use lvs_core::encapsulation::Encapsulation;
 
 /// UDP port registered for GUE.
 pub const GUE_PORT: u16 = 6080;
