@@ -2,11 +2,10 @@
 //! a while, tenth by tenth. Each step is a configuration like any other, only with other shares.
 
 use crate::config::Config;
-use core::net::SocketAddr;
 use core::time::Duration;
 use lvs_core::addr::RealAddr;
 use lvs_core::service::{ServerState, ServiceKey};
-use lvs_core::snapshot::{ServerSpec, ServiceSpec, SnapshotSpec};
+use lvs_core::snapshot::{ServerSpec, SnapshotSpec};
 use lvs_core::time::Time;
 
 /// Steps of a ramp.
@@ -56,8 +55,9 @@ impl Ramps {
         config: &Config,
     ) {
         let known = core::mem::take(&mut self.coming);
-        for service in &after.services {
-            let Some(lasts) = slow_start(config, service) else { continue };
+        // A specification has the services in the order of the file.
+        for (service, written) in after.services.iter().zip(&config.services) {
+            let Some(lasts) = written.slow_start() else { continue };
             let Some(old) = before.services.iter().find(|old| old.key == service.key) else {
                 continue;
             };
@@ -107,15 +107,6 @@ fn takes(server: &ServerSpec) -> bool {
     server.state == ServerState::Active && server.weight.0 > 0
 }
 
-/// How long servers of a service take.
-fn slow_start(config: &Config, service: &ServiceSpec) -> Option<Duration> {
-    let key = service.key;
-    let address = SocketAddr::new(key.addr.ip(), key.addr.port());
-    let written = config.services.iter();
-    let mut same = written.filter(|s| s.protocol == key.proto && s.address.value == address);
-    same.next()?.slow_start()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,6 +119,10 @@ mod tests {
     }
 
     fn service(scheduler: &str, keys: &str, servers: &str) -> (Config, SnapshotSpec) {
+        service_at("address = \"10.0.0.80:80\"", scheduler, keys, servers)
+    }
+
+    fn service_at(at: &str, scheduler: &str, keys: &str, servers: &str) -> (Config, SnapshotSpec) {
         let servers: String = servers
             .split_whitespace()
             .map(|server| {
@@ -137,7 +132,7 @@ mod tests {
             })
             .collect();
         let text = format!(
-            "{HEAD}[[service]]\naddress = \"10.0.0.80:80\"\nforwarding = \"nat\"\nscheduler = \"{scheduler}\"\n{keys}{servers}"
+            "{HEAD}[[service]]\n{at}\nforwarding = \"nat\"\nscheduler = \"{scheduler}\"\n{keys}{servers}"
         );
         let config = config::parse("test", &text).unwrap_or_else(|r| panic!("{}", r.render(false)));
         let spec = config::specification(&config.config).unwrap();
@@ -166,6 +161,15 @@ mod tests {
         }
         assert_eq!(shares(&mut ramps, at(90), &after), [100; 3]);
         assert_eq!(ramps.next(at(90)), None);
+    }
+
+    #[test]
+    fn a_service_by_mark_starts_slowly_as_well() {
+        let marked = |servers| service_at("mark = 7", "wlc", "slow_start = \"90s\"\n", servers);
+        let ((_, before), (config, after)) = (marked("11 12"), marked("11 12 13"));
+        let mut ramps = Ramps::default();
+        ramps.changed(at(0), &before, &after, &config);
+        assert_eq!(shares(&mut ramps, at(0), &after), [100, 100, 10]);
     }
 
     #[test]
