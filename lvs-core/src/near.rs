@@ -10,28 +10,46 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 /// An address as a number in host byte order.
-pub(crate) trait Spread: Copy + Eq + Default {
+pub(crate) trait Spread: Copy + Eq {
+    /// An address and its number.
+    type Place: Copy + Eq + core::fmt::Debug;
+    /// A place that no address has.
+    const EMPTY: Self::Place;
     /// All bits onto 64, in a way that another `factor` changes.
     fn spread(self, factor: u64) -> u64;
+    /// A place of this address.
+    fn place(self, number: u16) -> Self::Place;
     /// The number of the place that has this key, without a jump; [`NONE`] or more when neither has.
-    fn pick(self, places: &[(Self, u16); 2]) -> u64;
+    fn pick(self, places: &[Self::Place; 2]) -> u64;
 }
 
 impl Spread for u32 {
+    /// The number below the address.
+    type Place = u64;
+    const EMPTY: u64 = NONE as u64;
+
     #[inline(always)]
     fn spread(self, factor: u64) -> u64 {
         u64::from(self).wrapping_add(1).wrapping_mul(factor)
     }
 
     #[inline(always)]
-    fn pick(self, [a, b]: &[(Self, u16); 2]) -> u64 {
+    fn place(self, number: u16) -> u64 {
+        u64::from(self) << 16 | u64::from(number)
+    }
+
+    #[inline(always)]
+    fn pick(self, [a, b]: &[u64; 2]) -> u64 {
         // A key that differs is a number above all others.
-        let number = |place: &(u32, u16)| u64::from(place.0 ^ self) << 16 | u64::from(place.1);
-        number(a).min(number(b))
+        let key = self.place(0);
+        (a ^ key).min(b ^ key)
     }
 }
 
 impl Spread for u128 {
+    type Place = (Self, u16);
+    const EMPTY: Self::Place = (0, NONE);
+
     #[inline(always)]
     fn spread(self, factor: u64) -> u64 {
         let (high, low) = ((self >> 64) as u64, self as u64);
@@ -39,7 +57,12 @@ impl Spread for u128 {
     }
 
     #[inline(always)]
-    fn pick(self, [a, b]: &[(Self, u16); 2]) -> u64 {
+    fn place(self, number: u16) -> Self::Place {
+        (self, number)
+    }
+
+    #[inline(always)]
+    fn pick(self, [a, b]: &[Self::Place; 2]) -> u64 {
         let number = |place: &(u128, u16)| u64::from(place.0 != self) << 16 | u64::from(place.1);
         number(a).min(number(b))
     }
@@ -52,10 +75,10 @@ const TRIES: u64 = 64;
 
 /// The map; numbers are below 65535.
 #[derive(Clone, Debug)]
-pub(crate) struct NearMap<K> {
+pub(crate) struct NearMap<K: Spread> {
     factor: u64,
     shift: u32,
-    buckets: Box<[[(K, u16); 2]]>,
+    buckets: Box<[[K::Place; 2]]>,
     /// What fits nowhere, were there ever such addresses.
     rest: Box<[(K, u16)]>,
 }
@@ -83,7 +106,7 @@ impl<K: Spread> NearMap<K> {
     }
 
     fn with(pairs: &[(K, u16)], factor: u64, bits: u32) -> Self {
-        let empty = [(K::default(), NONE); 2];
+        let empty = [K::EMPTY; 2];
         let mut map = Self {
             factor,
             shift: 64u32.saturating_sub(bits),
@@ -94,8 +117,8 @@ impl<K: Spread> NearMap<K> {
         for pair in pairs {
             let at = map.at(pair.0);
             let bucket = map.buckets.get_mut(at);
-            match bucket.and_then(|bucket| bucket.iter_mut().find(|place| place.1 == NONE)) {
-                Some(place) => *place = *pair,
+            match bucket.and_then(|bucket| bucket.iter_mut().find(|place| **place == K::EMPTY)) {
+                Some(place) => *place = pair.0.place(pair.1),
                 None => rest.push(*pair),
             }
         }

@@ -18,19 +18,22 @@
 
 use crate::director::Director;
 use crate::emit::ETHERNET;
-use crate::flight::{DEPTH, Keys, Stage, kind};
+use crate::flight::{Asking, DEPTH, Keys, Look, Stage, kind};
 use crate::fresh::Arriving;
 use crate::outputs::{Outputs, Ports};
 use crate::short::LONG_WAY;
 use lvs_core::addr::MacAddr;
 use lvs_core::flow::{L4Proto, WireTuple};
-use lvs_core::io::{BURST, Burst, L4Csum, Lane, PacketBuf, PortId};
+use lvs_core::io::{BURST, Burst, L4Csum, Lane, PacketBuf, PortId, RxHash};
+use lvs_core::key::{KeyV4, KeyV6};
 use lvs_core::plan::PortPlan;
 use lvs_core::prefetch::prefetch;
-use lvs_core::session::tcp::flags::{ACK, PSH};
 use lvs_core::session::{Hint, Probe};
 use lvs_core::time::Time;
-use lvs_core::wire::QuickTcp;
+use lvs_core::wire::{Ordinary, OwnMac, QuickTcp};
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 impl<P: PortPlan> Director<'_, P> {
     pub(crate) fn process_burst<L: Lane>(
@@ -44,9 +47,15 @@ impl<P: PortPlan> Director<'_, P> {
         let more = burst.room() == 0;
         let depth = self.depth(lane, port);
         if !burst.is_empty() {
+            // Headers of IPv6 end in the second line of a frame.
+            let second = if out.flight.saw_v6 { LINE } else { 0 };
             for packet in burst.iter() {
-                if let Some(start) = packet.data().first() {
+                let data = packet.data();
+                if let Some(start) = data.first() {
                     prefetch(start);
+                }
+                if let Some(more) = data.get(second).filter(|_| second != 0) {
+                    prefetch(more);
                 }
             }
             while out.flight.len() > 0 && out.flight.len() >= depth.saturating_sub(1) {
@@ -87,70 +96,92 @@ impl<P: PortPlan> Director<'_, P> {
         (stage.port, stage.advanced, stage.epoch) = (port, false, self.epoch);
         stage.opened = self.counters.sessions_opened;
         let here = self.mac(lane, port);
-        self.look(stage, &here, keys);
+        let seen = self.look(stage, &here, keys);
+        out.flight.saw_v6 = seen & kind::V6 != 0;
     }
 
-    /// Reads what is quick to read and starts the lookups.
-    fn look<B: PacketBuf>(&self, stage: &mut Stage<B>, here: &MacAddr, keys: &mut Keys) {
-        let (mut v4, mut v6) = (0usize, 0usize);
-        let packets = stage.burst.iter().zip(&mut stage.kinds).zip(&mut stage.hints);
-        for (number, ((packet, kind), hint)) in (0u8..).zip(packets) {
-            let (data, len, hash) = (packet.data(), packet.total_len(), packet.rx_hash());
-            if let Some(quick) = QuickTcp::<12>::parse(data, len) {
-                *kind = kind::KEYED | self.judge(packet, len, &quick, here);
-                let local = self.snapshot().local_v4(quick.key.dst());
-                *hint = local
-                    .map_or(Hint::NOWHERE, |local| self.store.direct_v4(local, &quick.key, hash));
-                // Written in any case, counted only if it is to be hashed: no jump.
-                if let (Some(key), Some(place)) = (keys.v4.get_mut(v4), stage.v4.packet.get_mut(v4))
-                {
-                    (*key, *place) = (quick.key, number);
-                }
-                v4 = v4.wrapping_add(usize::from(local.is_none()));
-            } else if let Some(quick) = QuickTcp::<36>::parse(data, len) {
-                *kind = kind::KEYED | kind::V6 | self.judge(packet, len, &quick, here);
-                let local = self.snapshot().local_v6(quick.key.dst());
-                *hint = local
-                    .map_or(Hint::NOWHERE, |local| self.store.direct_v6(local, &quick.key, hash));
-                if let (Some(key), Some(place)) = (keys.v6.get_mut(v6), stage.v6.packet.get_mut(v6))
-                {
-                    (*key, *place) = (quick.key, number);
-                }
-                v6 = v6.wrapping_add(usize::from(local.is_none()));
+    /// Reads what is quick to read and starts the lookups. The kinds that there are, together.
+    fn look<B: PacketBuf>(&self, stage: &mut Stage<B>, here: &MacAddr, keys: &mut Keys) -> u8 {
+        let mut seen = 0;
+        let own = OwnMac::new(*here);
+        let mut asking = Asking { keys, v4: &mut stage.v4, v6: &mut stage.v6 };
+        (asking.v4.count, asking.v6.count) = (0, 0);
+        for (number, (packet, look)) in (0u8..).zip(stage.burst.iter().zip(&mut stage.looks)) {
+            let (data, len) = (packet.data(), packet.total_len());
+            let more = beside(packet);
+            if let Some(segment) = Ordinary::<12>::look(data, len, own)
+                && more != kind::UNCLEAR
+            {
+                look.kind = more | kind::ordinary(false, segment.padding);
+                look.hint = self.ask_v4(&mut asking, number, &segment.key, packet.rx_hash());
+            } else if let Some(segment) = Ordinary::<36>::look(data, len, own)
+                && more != kind::UNCLEAR
+            {
+                look.kind = more | kind::ordinary(true, segment.padding);
+                look.hint = self.ask_v6(&mut asking, number, &segment.key, packet.rx_hash());
             } else {
-                *kind = if is_apart(data) { kind::APART } else { kind::UNCLEAR };
-                *hint = Hint::NOWHERE;
+                (look.kind, look.hint) = self.look_longer(packet, *here, &mut asking, number);
             }
+            seen |= look.kind;
         }
-        (stage.v4.count, stage.v6.count) = (v4, v6);
-        self.store.hash_v4(&keys.v4, v4, &mut stage.v4.hash);
-        if v6 > 0 {
-            self.store.hash_v6(&keys.v6, v6, &mut stage.v6.hash);
+        self.store.hash_v4(&asking.keys.v4, asking.v4.count, &mut asking.v4.hash);
+        if asking.v6.count > 0 {
+            self.store.hash_v6(&asking.keys.v6, asking.v6.count, &mut asking.v6.hash);
         }
+        seen
     }
 
-    /// Whether a segment may take the short way, as far as it tells itself. Whether its source may be what it
-    /// says was settled when its session was opened.
+    /// What is known at the first look about where an IPv4 packet belongs; asks the directory if that is nothing.
     #[inline(always)]
-    fn judge<B: PacketBuf, const N: usize>(
+    fn ask_v4(&self, to: &mut Asking<'_>, number: u8, key: &KeyV4, hash: Option<RxHash>) -> Hint {
+        let local = self.snapshot().local_v4(key.dst());
+        let count = to.v4.count;
+        // Written in any case, counted only if it is to be hashed: no jump.
+        if let (Some(place), Some(of)) = (to.keys.v4.get_mut(count), to.v4.packet.get_mut(count)) {
+            (*place, *of) = (*key, number);
+        }
+        to.v4.count = count.wrapping_add(usize::from(local.is_none()));
+        local.map_or(Hint::NOWHERE, |local| self.store.direct_v4(local, key, hash))
+    }
+
+    /// The same for IPv6.
+    #[inline(always)]
+    fn ask_v6(&self, to: &mut Asking<'_>, number: u8, key: &KeyV6, hash: Option<RxHash>) -> Hint {
+        let local = self.snapshot().local_v6(key.dst());
+        let count = to.v6.count;
+        if let (Some(place), Some(of)) = (to.keys.v6.get_mut(count), to.v6.packet.get_mut(count)) {
+            (*place, *of) = (*key, number);
+        }
+        to.v6.count = count.wrapping_add(usize::from(local.is_none()));
+        local.map_or(Hint::NOWHERE, |local| self.store.direct_v6(local, key, hash))
+    }
+
+    /// The first look at a packet that is not told at once, which may be ordinary all the same.
+    #[inline(never)]
+    fn look_longer<B: PacketBuf>(
         &self,
         packet: &B,
-        len: usize,
-        quick: &QuickTcp<N>,
-        here: &MacAddr,
-    ) -> u8 {
-        let csum = packet.l4_csum();
-        let padded = usize::from(quick.ip_len).wrapping_add(usize::from(ETHERNET)) != len;
-        let ordinary = (quick.flags & !PSH == ACK)
-            & quick.plain_options
-            & (quick.ttl > 1)
-            & (quick.to == *here)
-            & (csum != L4Csum::Bad)
-            & packet.gso().is_none()
-            & packet.vlan().is_none();
-        (u8::from(ordinary) * kind::ORDINARY)
-            | (u8::from(csum == L4Csum::Partial) * kind::PARTIAL)
-            | (u8::from(padded) * kind::PADDED)
+        own: MacAddr,
+        asking: &mut Asking<'_>,
+        number: u8,
+    ) -> (u8, Hint) {
+        let (data, len, hash) = (packet.data(), packet.total_len(), packet.rx_hash());
+        let ordinary = |ordinary: bool, v6: bool, ip_len: u16| {
+            let padding = len.wrapping_sub(usize::from(ETHERNET)).wrapping_sub(usize::from(ip_len));
+            match beside(packet) {
+                more if ordinary && more != kind::UNCLEAR => more | kind::ordinary(v6, padding),
+                _ => kind::KEYED | if v6 { kind::V6 } else { 0 },
+            }
+        };
+        if let Some(quick) = QuickTcp::<12>::parse(data, len) {
+            let kind = ordinary(quick.is_ordinary(own), false, quick.ip_len);
+            (kind, self.ask_v4(asking, number, &quick.key, hash))
+        } else if let Some(quick) = QuickTcp::<36>::parse(data, len) {
+            let kind = ordinary(quick.is_ordinary(own), true, quick.ip_len);
+            (kind, self.ask_v6(asking, number, &quick.key, hash))
+        } else {
+            (if is_apart(data) { kind::APART } else { kind::UNCLEAR }, Hint::NOWHERE)
+        }
     }
 
     /// Turns the hashes of the bursts under way into hints.
@@ -159,14 +190,14 @@ impl<P: PortPlan> Director<'_, P> {
             stage.advanced = true;
             let asked = stage.v4.packet.iter().zip(&stage.v4.hash).take(stage.v4.count);
             for (packet, hash) in asked {
-                if let Some(hint) = stage.hints.get_mut(usize::from(*packet)) {
-                    *hint = self.store.guess_v4(*hash);
+                if let Some(look) = stage.looks.get_mut(usize::from(*packet)) {
+                    look.hint = self.store.guess_v4(*hash);
                 }
             }
             let asked = stage.v6.packet.iter().zip(&stage.v6.hash).take(stage.v6.count);
             for (packet, hash) in asked {
-                if let Some(hint) = stage.hints.get_mut(usize::from(*packet)) {
-                    *hint = self.store.guess_v6(*hash);
+                if let Some(look) = stage.looks.get_mut(usize::from(*packet)) {
+                    look.hint = self.store.guess_v6(*hash);
                 }
             }
         }
@@ -178,11 +209,11 @@ impl<P: PortPlan> Director<'_, P> {
         self.edit_all(now, lane, stage, ports);
         let (port, mut slow) = (stage.port, Burst::new());
         let mut numbers = [0u8; BURST];
-        if !(stage.is_for_one_port() && ports.append_all(stage)) {
-            let mut fates = (0u8..).zip(&stage.fates);
+        if !ports.append_all(stage) {
+            let mut looks = (0u8..).zip(&stage.looks);
             stage.burst.drain_with(|packet| {
-                let Some((number, &fate)) = fates.next() else { return };
-                let left = match fate {
+                let Some((number, look)) = looks.next() else { return };
+                let left = match look.fate {
                     LONG_WAY => Some(packet),
                     port => ports.append(PortId(u16::from(port)), packet),
                 };
@@ -228,13 +259,12 @@ impl<P: PortPlan> Director<'_, P> {
         let mut passing = self.ready(now, lane, stage.burst.len(), ports);
         // What the first look read may have been replaced since.
         let mut held = if stage.epoch == self.epoch { 0 } else { u64::MAX };
-        let looks = stage.kinds.iter().zip(&stage.hints).zip(&mut stage.fates);
-        for (packet, ((&kind, &hint), fate)) in stage.burst.iter_mut().zip(looks) {
+        for (packet, look) in stage.burst.iter_mut().zip(&mut stage.looks) {
+            let Look { kind, hint, .. } = *look;
             let ordinary = kind & kind::ORDINARY != 0 && held & hint.filter_bit() == 0;
-            let port =
+            look.fate =
                 if ordinary { self.shorten(packet, kind, hint, &mut passing) } else { LONG_WAY };
-            *fate = port;
-            if port == LONG_WAY {
+            if look.fate == LONG_WAY {
                 held |= self.hold(packet, kind, hint, stage.opened);
             }
         }
@@ -274,6 +304,17 @@ impl<P: PortPlan> Director<'_, P> {
         let local = self.snapshot().role(&tuple.dst()).local;
         self.store.hint_of(&Probe { tuple, local }, packet.rx_hash())
     }
+}
+
+/// What a packet brings along besides its bytes: the bits of its kind, or [`kind::UNCLEAR`] where it brings
+/// something that the short way does not know.
+#[inline(always)]
+fn beside<B: PacketBuf>(packet: &B) -> u8 {
+    let csum = packet.l4_csum();
+    if (csum == L4Csum::Bad) | packet.gso().is_some() | packet.vlan().is_some() {
+        return kind::UNCLEAR;
+    }
+    u8::from(csum == L4Csum::Partial) * kind::PARTIAL
 }
 
 /// Frames that have nothing to do with what the short way reads: IPv4 without TCP, UDP over IPv6.

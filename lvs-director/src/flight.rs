@@ -33,6 +33,13 @@ pub(crate) mod kind {
     pub(crate) const PARTIAL: u8 = 0x10;
     /// Ethernet padding follows the IP packet.
     pub(crate) const PADDED: u8 = 0x20;
+
+    /// The kind of an ordinary segment with so many bytes of padding.
+    #[inline(always)]
+    pub(crate) fn ordinary(v6: bool, padding: usize) -> u8 {
+        let family = if v6 { V6 } else { 0 };
+        KEYED | ORDINARY | family | (u8::from(padding != 0) * PADDED)
+    }
 }
 
 /// Keys that wait for the directory: hashes, and the packets they belong to.
@@ -60,14 +67,22 @@ impl Asked {
     }
 }
 
+/// What is known of one packet under way; eight bytes, so that one pointer leads to all of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Look {
+    /// Where its session probably is.
+    pub(crate) hint: Hint,
+    /// Bits of [`kind`].
+    pub(crate) kind: u8,
+    /// The port that it leaves by, once it has been edited.
+    pub(crate) fate: u8,
+}
+
 /// One burst under way.
 pub(crate) struct Stage<B> {
     pub(crate) burst: Burst<B>,
     pub(crate) port: PortId,
-    pub(crate) kinds: [u8; BURST],
-    pub(crate) hints: [Hint; BURST],
-    /// The port that a packet leaves by, once it has been edited.
-    pub(crate) fates: [u8; BURST],
+    pub(crate) looks: [Look; BURST],
     pub(crate) v4: Asked,
     pub(crate) v6: Asked,
     /// The hashes have become hints.
@@ -83,9 +98,7 @@ impl<B> Stage<B> {
         Self {
             burst: Burst::new(),
             port: PortId(0),
-            kinds: [0; BURST],
-            hints: [Hint::NOWHERE; BURST],
-            fates: [0; BURST],
+            looks: [Look { hint: Hint::NOWHERE, kind: 0, fate: 0 }; BURST],
             v4: Asked::NONE,
             v6: Asked::NONE,
             advanced: true,
@@ -96,11 +109,12 @@ impl<B> Stage<B> {
 }
 
 impl<B> Stage<B> {
-    /// Whether all packets, which have been edited, leave by the same port.
-    pub(crate) fn is_for_one_port(&self) -> bool {
-        let fates = self.fates.get(..self.burst.len()).unwrap_or_default();
-        let first = fates.first().copied().unwrap_or(LONG_WAY);
-        first != LONG_WAY && fates.iter().fold(0, |other, fate| other | (*fate ^ first)) == 0
+    /// The port by which all packets leave, which have been edited, if it is one.
+    pub(crate) fn only_port(&self) -> Option<u8> {
+        let looks = self.looks.get(..self.burst.len())?;
+        let first = looks.first()?.fate;
+        let other = looks.iter().fold(0, |other, look| other | (look.fate ^ first));
+        (first != LONG_WAY && other == 0).then_some(first)
     }
 }
 
@@ -110,12 +124,21 @@ pub(crate) struct Keys {
     pub(crate) v6: [KeyV6; BURST],
 }
 
+/// Where the first look at a burst puts what it asks the directory.
+pub(crate) struct Asking<'a> {
+    pub(crate) keys: &'a mut Keys,
+    pub(crate) v4: &'a mut Asked,
+    pub(crate) v6: &'a mut Asked,
+}
+
 /// The bursts under way, in a ring of places that are made once.
 pub(crate) struct Flight<B> {
     stages: Box<[Stage<B>]>,
     first: usize,
     count: usize,
     keys: Box<Keys>,
+    /// The newest burst has IPv6 in it, and so has the next one, probably.
+    pub(crate) saw_v6: bool,
 }
 
 impl<B> Flight<B> {
@@ -124,6 +147,7 @@ impl<B> Flight<B> {
             stages: (0..DEPTH).map(|_| Stage::new()).collect(),
             first: 0,
             count: 0,
+            saw_v6: false,
             keys: Box::new(Keys { v4: [KeyV4::default(); BURST], v6: [KeyV6::default(); BURST] }),
         }
     }

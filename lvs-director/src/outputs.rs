@@ -111,10 +111,10 @@ impl<B: PacketBuf> Ports<B> {
         burst.room() >= count
     }
 
-    /// Queues all packets of a burst for the port of the first one, if there is room.
+    /// Queues all packets of a burst for the one port that they leave by, if there is one and room.
     pub(crate) fn append_all(&mut self, stage: &mut Stage<B>) -> bool {
-        let [port, ..] = stage.fates;
-        match self.0.get_mut(usize::from(port)) {
+        let port = stage.only_port().map(usize::from);
+        match port.and_then(|port| self.0.get_mut(port)) {
             Some(burst) if burst.room() >= stage.burst.len() => {
                 burst.append(&mut stage.burst);
                 true

@@ -199,11 +199,7 @@ impl<P: PortPlan> SessionStore<'_, P> {
     pub fn direct_v4(&self, local: LocalId, key: &KeyV4, hash: Option<RxHash>) -> Hint {
         let reply = WireTuple::V4(key.tuple(L4Proto::Tcp));
         let within = self.within(&reply, hash);
-        let slot = within.and_then(|within| self.v4.slot_on(local.0, within));
-        slot.map_or(Hint::NOWHERE, |slot| {
-            self.v4.prefetch(slot);
-            Hint::new(slot, Direction::Return)
-        })
+        within.map_or(Hint::NOWHERE, |within| self.v4.direct_hint(local.0, within))
     }
 
     /// The same for IPv6.
@@ -212,11 +208,7 @@ impl<P: PortPlan> SessionStore<'_, P> {
     pub fn direct_v6(&self, local: LocalId, key: &KeyV6, hash: Option<RxHash>) -> Hint {
         let reply = WireTuple::V6(key.tuple(L4Proto::Tcp));
         let within = self.within(&reply, hash);
-        let slot = within.and_then(|within| self.v6.slot_on(local.0, within));
-        slot.map_or(Hint::NOWHERE, |slot| {
-            self.v6.prefetch(slot);
-            Hint::new(slot, Direction::Return)
-        })
+        within.map_or(Hint::NOWHERE, |within| self.v6.direct_hint(local.0, within))
     }
 
     /// The slot within its local address of a reply that the device may have hashed.

@@ -85,6 +85,12 @@ impl<'m> FreeSlots<'m> {
         }
     }
 
+    /// Slots of a local address.
+    #[inline(always)]
+    pub(super) const fn per_local(&self) -> u32 {
+        self.per_local
+    }
+
     /// First slot of a group.
     pub(super) fn base(&self, group: Group) -> u32 {
         self.number(group).saturating_mul(self.per_local)

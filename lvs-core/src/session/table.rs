@@ -77,6 +77,15 @@ pub(super) fn memory_for<L>(config: &TableConfig, per_local: u32) -> Option<usiz
     Parts::of(config, per_local)?.bytes::<L>()
 }
 
+/// Asks for all lines of a session.
+#[inline(always)]
+fn fetch<L: Line>(line: &L) {
+    prefetch(line);
+    if L::V6 {
+        prefetch(&line.tail().hops);
+    }
+}
+
 impl<'m, L: Line> Table<'m, L> {
     /// Formats the front of `memory` and returns the rest; `None` when it is too small or not aligned
     /// to 128 bytes.
@@ -189,18 +198,32 @@ impl<'m, L: Line> Table<'m, L> {
         })
     }
 
+    /// The slot that the port plan names; beyond the table, or of somebody else, where the address has none.
+    #[inline(always)]
+    fn slot_at(&self, local: u16, within: u32) -> usize {
+        let base = u64::from(local).wrapping_mul(u64::from(self.free.per_local()));
+        base.wrapping_add(u64::from(within)) as usize
+    }
+
     /// The slot that the port plan names.
     pub(super) fn slot_on(&self, local: u16, within: u32) -> Option<u32> {
-        self.free.base(Group::Local(local)).checked_add(within)
+        u32::try_from(self.slot_at(local, within)).ok()
+    }
+
+    /// Where a reply belongs, from the port plan, nothing compared; its line is on its way.
+    #[inline(always)]
+    pub(super) fn direct_hint(&self, local: u16, within: u32) -> Hint {
+        let slot = self.slot_at(local, within);
+        let Some(line) = self.lines.get(slot) else { return Hint::NOWHERE };
+        fetch(line);
+        // Tables have fewer than 2^31 slots.
+        Hint::new(slot as u32, Direction::Return)
     }
 
     #[inline(always)]
     pub(super) fn prefetch(&self, slot: u32) {
         if let Some(line) = self.lines.get(slot as usize) {
-            prefetch(line);
-            if L::V6 {
-                prefetch(&line.tail().hops);
-            }
+            fetch(line);
         }
     }
 

@@ -49,7 +49,7 @@ pub use ipv4::Ipv4;
 pub use ipv6::Ipv6;
 pub use ndp::{Ndp, NdpFrame, NdpKind};
 pub use pretty::Pretty;
-pub use quick::{QUICK_V4, QUICK_V6, QuickTcp};
+pub use quick::{Ordinary, OwnMac, QUICK_V4, QUICK_V6, QuickTcp};
 pub use tcp::Tcp;
 pub use tcp_option::{TcpOption, TcpOptionAt, TcpOptions};
 pub use udp::Udp;

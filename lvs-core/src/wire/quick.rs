@@ -9,6 +9,7 @@ use crate::addr::{Family, MacAddr};
 use crate::checksum::Sum;
 use crate::flow::{L4Proto, WireTuple};
 use crate::key::{Key, KeyV4, KeyV6};
+use crate::session::tcp::flags::{ACK, PSH};
 use crate::wire::{Fragment, Headers, Transport};
 
 /// Bytes up to the end of a TCP header without options, over IPv4.
@@ -59,6 +60,96 @@ fn part<const N: usize>(frame: &[u8], at: usize) -> [u8; N] {
 #[inline(always)]
 const fn unlike(bytes: [u8; 4], these: [u8; 4], mask: [u8; 4]) -> u32 {
     (u32::from_le_bytes(bytes) ^ u32::from_le_bytes(these)) & u32::from_le_bytes(mask)
+}
+
+/// The Ethernet address of a port, ready to be compared with the first eight bytes of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnMac(u64);
+
+impl OwnMac {
+    /// Of an address.
+    #[must_use]
+    pub const fn new(mac: MacAddr) -> Self {
+        let [a, b, c, d, e, f] = mac.0;
+        Self(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
+    }
+
+    /// Zero when the frame is for this address and its source is a host.
+    #[inline(always)]
+    fn unlike(self, frame: &[u8]) -> u64 {
+        const MASK: u64 = u64::from_le_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0]);
+        (u64::from_le_bytes(part(frame, 0)) & MASK) ^ self.0
+    }
+}
+
+/// An ordinary segment: what nearly all frames are, told by one comparison of all that is fixed in them.
+///
+/// Of a frame without TCP options this is exactly what [`QuickTcp::parse`] says and
+/// [`QuickTcp::is_ordinary`] judges; of others it says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ordinary<const N: usize> {
+    /// Addresses and ports.
+    pub key: Key<N>,
+    /// Bytes of the frame behind the IP packet: Ethernet padding.
+    pub padding: usize,
+}
+
+/// Zero when these are header length and flags of a segment without options, ACK and perhaps PSH.
+#[inline(always)]
+const fn unlike_ack([length, flags]: [u8; 2]) -> u32 {
+    unlike([length, flags, 0, 0], [0x50, ACK, 0, 0], [0xf0, !PSH, 0, 0])
+}
+
+impl Ordinary<12> {
+    /// Looks at an IPv4 frame; `total_len` as for [`Headers::parse`].
+    #[must_use]
+    #[inline(always)]
+    pub fn look(frame: &[u8], total_len: usize, own: OwnMac) -> Option<Self> {
+        let f = frame.first_chunk::<QUICK_V4>()?;
+        // EtherType IPv4, version 4 with five words, no fragment, TCP.
+        let start = unlike(part(f, 12), [0x08, 0x00, 0x45, 0], [0xff, 0xff, 0xff, 0]);
+        let whole = unlike(part(f, 20), [0, 0, 0, 6], [0x3f, 0xff, 0, 0xff]);
+        let other = own.unlike(f) | u64::from(start | whole | unlike_ack(part(f, 46)));
+        let ip_len = usize::from(u16::from_be_bytes(part(f, 16)));
+        let behind = total_len.max(frame.len()).wrapping_sub(usize::from(IP));
+        let header = part::<20>(f, usize::from(IP));
+        let sound = (other == 0)
+            & (ip_len >= 40)
+            & (ip_len <= behind)
+            & (f[22] > 1)
+            & Sum::ZERO.bytes(&header).is_valid();
+        sound.then(|| Self { key: Key(part(f, 26)), padding: behind.wrapping_sub(ip_len) })
+    }
+}
+
+impl Ordinary<36> {
+    /// Looks at an IPv6 frame; `total_len` as for [`Headers::parse`].
+    #[must_use]
+    #[inline(always)]
+    pub fn look(frame: &[u8], total_len: usize, own: OwnMac) -> Option<Self> {
+        let f = frame.first_chunk::<QUICK_V6>()?;
+        // EtherType IPv6, version 6; TCP.
+        let start = unlike(part(f, 12), [0x86, 0xdd, 0x60, 0], [0xff, 0xff, 0xf0, 0]);
+        let tcp = u32::from(f[20] ^ 6) | unlike_ack(part(f, 66));
+        let other = own.unlike(f) | u64::from(start | tcp);
+        let l4_len = usize::from(u16::from_be_bytes(part(f, 18)));
+        let behind = total_len.max(frame.len()).wrapping_sub(54);
+        let sound = (other == 0)
+            & (l4_len >= 20)
+            & (l4_len <= behind.min(usize::from(u16::MAX - 40)))
+            & (f[21] > 1);
+        sound.then(|| Self { key: Key(part(f, 22)), padding: behind.wrapping_sub(l4_len) })
+    }
+}
+
+impl<const N: usize> QuickTcp<N> {
+    /// Whether this is an ordinary segment to `own`: ACK and perhaps PSH, nothing in its options, at least one
+    /// more hop to live.
+    #[must_use]
+    #[inline(always)]
+    pub fn is_ordinary(&self, own: MacAddr) -> bool {
+        (self.flags & !PSH == ACK) & self.plain_options & (self.ttl > 1) & (self.to == own)
+    }
 }
 
 impl QuickTcp<12> {
