@@ -58,6 +58,7 @@ fn established<A: Ip>(
     let plan = Plan::full_nat(SESSIONS);
     let mut memory = plan.memory(A::HEADER == 40)?;
     let mut world = World::new(&plan, net, &mut memory)?;
+    world.settle();
     world.frozen = true;
     let mut packets = Packets::new()?;
     fill(&mut packets, &world, Direction::Both);
@@ -76,6 +77,7 @@ fn full_nat_v4() -> Result<(), String> {
     let plan = Plan::full_nat(SESSIONS);
     let mut memory = plan.memory(false)?;
     let mut world = World::new(&plan, Network::<u32>::example(), &mut memory)?;
+    world.settle();
     world.frozen = true;
     let mut packets = Packets::new()?;
     parts(&world, &mut packets)?;
@@ -111,6 +113,7 @@ fn first_packets(
 ) -> Result<(), String> {
     let mut memory = plan.memory(false)?;
     let mut world = World::new(&plan, Network::<u32>::example(), &mut memory)?;
+    world.settle();
     world.frozen = true;
     let mut packets = Packets::new()?;
     fill(&mut packets, &world, Direction::Both);

@@ -168,6 +168,9 @@ fn rows<'f>(sessions: usize, of: &impl Fn(Mode) -> Option<&'f Figures>, report: 
     let against = |report: &mut Report, mode, id: &str, name: &str, must: Option<(f64, f64)>| {
         let Some(figures) = of(mode) else { return };
         report.add(Row::ns(format!("{id}/{size}"), figures));
+        // What the machine allows: nobody can be further from the stand-in than the floor is.
+        let most = figures.median() / floor;
+        report.add(Row::value(format!("floor-over-{name}/{size}"), most, "x"));
         let ratio = figures.median() / own;
         let row = Row::value(format!("fullnat-v4-over-{name}/{size}"), ratio, "x");
         report.add(match must {

@@ -129,7 +129,8 @@ pub fn run(sessions: usize, effort: Effort, report: &mut Report) -> Result<(), S
     if let Some(error) = failed {
         return Err(error);
     }
-    let opened = figures.first().map_or(0, |figures| figures.0.len()) * PACKETS;
+    // Each pass that counts has one in front of it.
+    let opened = figures.first().map_or(0, |figures| 2 * figures.0.len()) * PACKETS;
     let remembered = persistent.director.counters().sessions_persistent;
     rows(&size_name(sessions), &figures, remembered as f64 / opened as f64, report);
     Ok(())

@@ -7,9 +7,10 @@ use crate::rounds::{Figures, alternate};
 use crate::standin::rewrites::{self, Edit};
 use crate::table::Row;
 use lvs_core::flow::{L4Proto, TupleV4};
-use lvs_core::io::{L4Csum, PacketBuf};
+use lvs_core::io::{BURST, L4Csum, PacketBuf};
 use lvs_core::key::KeyV4;
-use lvs_core::wire::{Headers, Parsed, QuickTcp};
+use lvs_core::prefetch::prefetch;
+use lvs_core::wire::{Headers, Ordinary, OwnMac, Parsed};
 use lvs_nat::{End, Ends, PlainEdit, RewriteV4, SeqDeltas};
 use lvs_testkit::oracle;
 use lvs_testkit::traffic::{Flow, Kind, Network};
@@ -26,6 +27,7 @@ struct Job {
     rewrite: RewriteV4,
     plain: PlainEdit,
     key: KeyV4,
+    own: OwnMac,
     edit: Edit,
 }
 
@@ -60,6 +62,7 @@ impl Job {
             ack_add: shift.wrapping_neg(),
             partial: false,
         };
+        let own = OwnMac::new(net.own[0]);
         let to = TupleV4 {
             src: flow.local.0,
             dst: flow.server.0,
@@ -67,15 +70,16 @@ impl Job {
             dport: flow.server.1,
             proto: L4Proto::Tcp,
         };
-        Self { net, flow, rewrite, plain, key: KeyV4::from(&to), edit }
+        Self { net, flow, rewrite, plain, key: KeyV4::from(&to), own, edit }
     }
 
-    #[inline]
-    fn one(&self, mode: usize, frame: &mut [u8]) -> Option<()> {
-        match mode {
+    /// One packet; `MODE` is known when this is compiled, so that no way pays for the choice.
+    #[inline(always)]
+    fn one<const MODE: usize>(&self, frame: &mut [u8]) -> Option<()> {
+        match MODE {
             0 => {
                 // The short way: what the director does with ordinary segments.
-                QuickTcp::<12>::parse(frame, frame.len())?;
+                Ordinary::<12>::look(frame, frame.len(), self.own)?;
                 self.plain.apply_v4(frame.first_chunk_mut()?, &self.key);
                 Some(())
             }
@@ -93,8 +97,16 @@ impl Job {
 
     #[inline(never)]
     fn all<const MODE: usize>(&self, packets: &mut [Buf]) -> usize {
-        let one = |packet: &mut Buf| usize::from(self.one(MODE, packet.data_mut()).is_some());
-        packets.iter_mut().map(one).sum()
+        let one = |packet: &mut Buf| usize::from(self.one::<MODE>(packet.data_mut()).is_some());
+        let (mut done, mut rest) = (0, packets);
+        while !rest.is_empty() {
+            let (burst, behind) = rest.split_at_mut(rest.len().min(BURST));
+            // For all ways alike: the headers of the next burst travel while this one is worked on.
+            behind.iter().take(BURST).filter_map(|packet| packet.data().first()).for_each(prefetch);
+            done += burst.iter_mut().map(one).sum::<usize>();
+            rest = behind;
+        }
+        done
     }
 
     fn measure(&self, mode: usize, len: usize, packets: &mut [Buf]) -> Result<f64, String> {
