@@ -2,6 +2,8 @@
 
 #[path = "../fragments/cut.rs"]
 mod cut;
+mod devices;
+mod flows;
 mod hashed;
 mod pieces;
 mod steering;
