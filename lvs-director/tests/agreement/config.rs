@@ -9,13 +9,16 @@
 
 use core::fmt;
 use core::net::IpAddr;
+use core::time::Duration;
 use lvs_core::addr::{MacAddr, Prefix, RealAddr, VirtualAddr};
 use lvs_core::flow::L4Proto::{self, Tcp, Udp};
+use lvs_core::persistence::{Persistence, Since};
 use lvs_core::sched::{SchedulerDef, Weight};
 use lvs_core::service::Forwarding::{self, FullNat, Nat};
 use lvs_core::service::{
     ClientAddrMode, NoToaRoom, ServiceFlags, ServiceKey, TimestampPolicy, ToaOptions, ToaPlacement,
 };
+use lvs_core::shared::Thresholds;
 use lvs_core::snapshot::{
     Interface, PoolSpec, Route, ServerSpec, ServiceSpec, SnapshotSpec, StaticNeighbour,
 };
@@ -96,9 +99,48 @@ pub(crate) struct Shape {
     pub(crate) weights: [u16; 3],
     /// Which servers there are, as bits.
     pub(crate) servers: u8,
+    /// How many sessions each server may have: upper and lower threshold.
+    pub(crate) thresholds: [(u32, u32); 3],
+    pub(crate) stay: Stay,
     pub(crate) toa: Toa,
     pub(crate) keep_timestamps: bool,
     pub(crate) slow: bool,
+}
+
+/// Whether clients stay with their servers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Stay {
+    No,
+    /// 600 s.
+    Usual,
+    /// 20 s.
+    Short,
+    /// Neighbours count as one client.
+    Nets,
+    /// Not with a server of weight 0.
+    Quiescent,
+    /// Not with a full server.
+    Hard,
+    /// With one host in all services that say so.
+    Group,
+    /// As Linux counts the time.
+    Linux,
+}
+
+impl Stay {
+    fn persistence(self) -> Option<Persistence> {
+        let base = Persistence { timeout: Duration::from_secs(60), ..Persistence::default() };
+        Some(match self {
+            Self::No => return None,
+            Self::Usual => Persistence::default(),
+            Self::Short => Persistence { timeout: Duration::from_secs(20), ..base },
+            Self::Nets => Persistence { prefix_v4: 24, prefix_v6: 60, ..base },
+            Self::Quiescent => Persistence { expire_quiescent: true, ..base },
+            Self::Hard => Persistence { hard_threshold: true, ..base },
+            Self::Group => Persistence { group: Some(7), ..base },
+            Self::Linux => Persistence { since: Since::LastConnection, ..base },
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -135,6 +177,8 @@ pub(crate) enum Change {
     Service(usize, bool),
     Weight(usize, usize, u16),
     Servers(usize, u8),
+    Thresholds(usize, usize, (u32, u32)),
+    Stay(usize, Stay),
     Toa(usize, Toa),
     KeepTimestamps(usize, bool),
     ThirdLocal(bool),
@@ -156,6 +200,20 @@ fn toa() -> impl Strategy<Value = Toa> {
     ]
 }
 
+fn stay() -> impl Strategy<Value = Stay> {
+    use Stay::*;
+    prop::sample::select(vec![Usual, Short, Nets, Quiescent, Hard, Group, Group, Linux])
+}
+
+/// `usual`: mostly none.
+fn thresholds(usual: bool) -> impl Strategy<Value = (u32, u32)> {
+    prop_oneof![
+        if usual { 12 } else { 2 } => Just((0, 0)),
+        2 => (1u32..5).prop_map(|upper| (upper, 0)),
+        1 => (1u32..6, 0u32..7),
+    ]
+}
+
 fn mtu() -> impl Strategy<Value = Option<u16>> {
     prop_oneof![4 => Just(None), 1 => Just(Some(1400)), 1 => Just(Some(576))]
 }
@@ -166,6 +224,9 @@ pub(crate) fn change() -> impl Strategy<Value = Change> {
         2 => (at(), any::<bool>()).prop_map(|(at, on)| Change::Service(at, on)),
         2 => (at(), 0usize..3, 0u16..4).prop_map(|(at, n, weight)| Change::Weight(at, n, weight)),
         2 => (at(), 0u8..8).prop_map(|(at, bits)| Change::Servers(at, bits)),
+        1 => (at(), 0usize..3, thresholds(false)).prop_map(|(at, n, t)| Change::Thresholds(at, n, t)),
+        1 => (at(), prop_oneof![Just(Stay::No).boxed(), stay().boxed()])
+            .prop_map(|(at, stay)| Change::Stay(at, stay)),
         1 => (at(), toa()).prop_map(|(at, toa)| Change::Toa(at, toa)),
         1 => (at(), any::<bool>()).prop_map(|(at, keep)| Change::KeepTimestamps(at, keep)),
         1 => any::<bool>().prop_map(Change::ThirdLocal),
@@ -192,22 +253,45 @@ impl fmt::Debug for Config {
                 let Shape { toa, keep_timestamps, slow, .. } = shape;
                 write!(f, "; service {number} {toa:?} keep {keep_timestamps} slow {slow}")?;
             }
+            if shape.stay != Stay::No || shape.thresholds != [(0, 0); 3] {
+                let Shape { stay, thresholds, .. } = shape;
+                write!(f, "; service {number} stay {stay:?} thresholds {thresholds:?}")?;
+            }
         }
         Ok(())
     }
 }
 
 impl Config {
+    /// Mostly without persistence and thresholds.
     pub(crate) fn any() -> impl Strategy<Value = Self> {
-        let shape = (toa(), any::<bool>(), prop_oneof![3 => Just(false), 1 => Just(true)])
-            .prop_map(|(toa, keep_timestamps, slow)| Shape {
+        let stays = prop_oneof![3 => Just(Stay::No).boxed(), 1 => stay().boxed()].boxed();
+        Self::with(stays, thresholds(true).boxed())
+    }
+
+    /// Everybody's clients stay, and servers are soon full.
+    pub(crate) fn crowded() -> impl Strategy<Value = Self> {
+        Self::with(stay().boxed(), thresholds(false).boxed())
+    }
+
+    fn with(
+        stay: BoxedStrategy<Stay>,
+        thresholds: BoxedStrategy<(u32, u32)>,
+    ) -> impl Strategy<Value = Self> {
+        let thresholds = [thresholds.clone(), thresholds.clone(), thresholds];
+        let slow = prop_oneof![3 => Just(false), 1 => Just(true)];
+        let shape = (toa(), any::<bool>(), slow, stay, thresholds).prop_map(
+            |(toa, keep_timestamps, slow, stay, thresholds)| Shape {
                 present: true,
                 weights: [1, 2, 1],
                 servers: 7,
+                thresholds,
+                stay,
                 toa,
                 keep_timestamps,
                 slow,
-            });
+            },
+        );
         let shapes = prop::collection::vec(shape, SERVICES.len());
         (shapes, any::<[bool; 2]>(), any::<u8>(), mtu(), 1u16..12).prop_map(
             |(services, [plain_port, bursts], seed, mtu, waiting)| Self {
@@ -231,6 +315,8 @@ impl Config {
             Change::Service(at, on) => self.services[at].present = on,
             Change::Weight(at, server, weight) => self.services[at].weights[server] = weight,
             Change::Servers(at, bits) => self.services[at].servers = bits,
+            Change::Thresholds(at, server, limits) => self.services[at].thresholds[server] = limits,
+            Change::Stay(at, stay) => self.services[at].stay = stay,
             Change::Toa(at, toa) => self.services[at].toa = toa,
             Change::KeepTimestamps(at, keep) => self.services[at].keep_timestamps = keep,
             Change::ThirdLocal(on) => self.third_local = on,
@@ -280,7 +366,7 @@ impl Config {
 }
 
 fn service(shape: &Shape, (addr, proto, forwarding, scheduler, pool, servers): Row) -> ServiceSpec {
-    let numbered = servers.iter().zip(shape.weights).enumerate();
+    let numbered = servers.iter().zip(shape.weights).zip(shape.thresholds).enumerate();
     let servers = numbered.filter(|(at, _)| shape.servers >> at & 1 == 1);
     let base = ToaOptions::default();
     let placement = |syn, until_server_data| ToaPlacement { syn, until_server_data };
@@ -306,11 +392,12 @@ fn service(shape: &Shape, (addr, proto, forwarding, scheduler, pool, servers): R
             false => TimestampPolicy::Strip,
         },
         timeouts: if shape.slow { Timeouts::KERNEL } else { Timeouts::LVS },
-        persistence: None,
+        persistence: shape.stay.persistence(),
         flags: ServiceFlags::default(),
         servers: servers
-            .map(|(_, (addr, weight))| {
-                ServerSpec::new(RealAddr(addr.parse().unwrap()), Weight(weight))
+            .map(|(_, ((addr, weight), (upper, lower)))| ServerSpec {
+                thresholds: Thresholds { upper, lower },
+                ..ServerSpec::new(RealAddr(addr.parse().unwrap()), Weight(weight))
             })
             .collect(),
     }

@@ -43,6 +43,13 @@ proptest! {
         agree(config, &steps.0)?;
     }
 
+    /// INV-11, INV-14, INV-18, INV-19: clients that stay with their servers, for a while, and servers that are soon
+    /// full.
+    #[test]
+    fn on_clients_that_come_back(config in Config::crowded(), steps in random::visits(1..100)) {
+        agree(config, &steps.0)?;
+    }
+
     /// INV-8, INV-9, INV-10, INV-14, INV-16: everything at once, with time, neighbours that fall silent and new
     /// configurations.
     #[test]

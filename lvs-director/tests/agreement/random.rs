@@ -178,6 +178,18 @@ pub(crate) fn connections(len: core::ops::Range<usize>) -> impl Strategy<Value =
     prop::collection::vec(step, len).prop_map(Script)
 }
 
+/// Clients that come again and again, while configurations change.
+pub(crate) fn visits(len: core::ops::Range<usize>) -> impl Strategy<Value = Script> {
+    let step = prop_oneof![
+        8 => opening().boxed(),
+        3 => segments().prop_map(Step::Segment).boxed(),
+        2 => (1000u64..70_000).prop_map(Step::Wait),
+        1 => (1000u64..700_000).prop_map(Step::Wait),
+        1 => prop::collection::vec(change(), 1..4).prop_map(Step::Reload),
+    ];
+    prop::collection::vec(step, len).prop_map(Script)
+}
+
 /// All that there is.
 pub(crate) fn everything(len: core::ops::Range<usize>) -> impl Strategy<Value = Script> {
     let silent = prop::sample::subsequence(HOSTS.to_vec(), 0..HOSTS.len());

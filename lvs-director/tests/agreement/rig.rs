@@ -14,7 +14,9 @@ use lvs_core::io::mem::{MemBuf, MemLane, MemPort};
 use lvs_core::io::{Burst, Lane, PortId};
 use lvs_core::plan::Whole;
 use lvs_core::sched::SchedulerArgs;
-use lvs_core::session::{Cursor, HeapMemory, Session, SessionStore, StoreConfig, TableConfig};
+use lvs_core::session::{
+    Cursor, HeapMemory, Session, SessionStore, StoreConfig, TableConfig, TcpState,
+};
 use lvs_core::snapshot::Snapshot;
 use lvs_core::time::Time;
 use lvs_core::verdict::{DropReason, Verdict};
@@ -335,7 +337,11 @@ impl<'m> Rig<'m> {
             let what = format!("server {}", server.addr);
             same(&what, (count.active, count.inactive), (model.active, model.inactive))?;
             same(&what, count.carried, model.carried)?;
+            let all = self.director.shared().servers.get(server.id).unwrap();
+            let all = (all.active, all.inactive, all.overloaded);
+            same(&what, all, (model.active, model.inactive, model.overloaded))?;
         }
+        self.compare_shared()?;
         let hops = self.director.hops();
         let mut hops: Vec<_> = hops
             .map(|hop| {
@@ -348,6 +354,31 @@ impl<'m> Rig<'m> {
         hops.sort();
         model.sort();
         same("next hops", hops, model)
+    }
+
+    /// What workers share, if there are others.
+    fn compare_shared(&self) -> Result<(), Failure> {
+        let (now, shared) = (self.now.tick(), self.director.shared());
+        for service in self.snapshot.services() {
+            let half_open = self.model.sessions().iter().filter(|session| {
+                let waits = matches!(session.state, TcpState::SynRecv | TcpState::SynSent);
+                waits && session.service == service.id
+            });
+            let half_open = half_open.count() as u64;
+            same("half-open sessions", shared.half_open.get(service.id), half_open)?;
+        }
+        let mut real = Vec::new();
+        let end = shared.templates.scan(0, u32::MAX, now, |t| {
+            let (scope, client) = (t.key.scope(), t.key.client());
+            real.push((scope, client, t.server.0, t.sessions, t.left));
+        });
+        same("the end of the templates", end, None)?;
+        let model = self.model.templates(now);
+        let mut model: Vec<_> =
+            model.map(|t| (t.scope, t.client, t.server.0, t.sessions, t.left(now))).collect();
+        real.sort();
+        model.sort();
+        same("templates", real, model)
     }
 
     fn compare_counters(&self) -> Result<(), Failure> {

@@ -1,16 +1,15 @@
-//! New sessions, and packets of sessions.
+//! Packets of sessions.
 
 mod address;
+mod opening;
 
-use super::sessions::{Numbers, Session};
+use super::sessions::Numbers;
 use super::{Model, Outcome, Passing, Sent, drop, options, tcp};
 use crate::build::fragments;
 use address::{has_acked, wants_address};
 use core::net::IpAddr;
 use lvs_core::addr::{LocalAddress, RealAddr};
-use lvs_core::counters::Carried;
-use lvs_core::flow::{Direction, L4Proto};
-use lvs_core::id::{ServerId, ServiceId};
+use lvs_core::flow::Direction;
 use lvs_core::io::BURST;
 use lvs_core::io::{L4Csum, PortId};
 use lvs_core::service::{ClientAddrMode, Forwarding, NoToaRoom, ToaOptions};
@@ -52,154 +51,7 @@ fn option_len(client: IpAddr) -> usize {
     if client.is_ipv4() { 8 } else { 20 }
 }
 
-/// A server and the ways to both ends.
-struct Chosen {
-    id: ServerId,
-    addr: (IpAddr, u16),
-    hop_in: usize,
-    hop_out: usize,
-}
-
 impl Model {
-    /// A packet to a service that belongs to no session, or to one that is over and gives way.
-    pub(super) fn open(
-        &mut self,
-        now: Time,
-        packet: Passing,
-        service: ServiceId,
-        old: Option<usize>,
-    ) -> Outcome {
-        let mut outcome = drop(DropReason::NoService);
-        outcome.service = Some(service);
-        let verdict = self.try_open(now, packet, service, old, &mut outcome);
-        outcome.verdict = verdict.unwrap_or_else(Verdict::Drop);
-        outcome
-    }
-
-    fn try_open(
-        &mut self,
-        now: Time,
-        mut packet: Passing,
-        service: ServiceId,
-        old: Option<usize>,
-        outcome: &mut Outcome,
-    ) -> Result<Verdict, DropReason> {
-        let flags = flags_of(&packet)?;
-        if flags.is_some() && !asks_for_a_connection(flags) {
-            return Err(DropReason::NoSession);
-        }
-        if packet.ip.ttl <= 1 {
-            return Err(DropReason::TtlExceeded);
-        }
-        let spec = self.world.service(service).clone();
-        let (proto, sport, dport) = packet.ip.ports().ok_or(DropReason::NoService)?;
-        let client = (packet.ip.src, sport);
-        let chosen = self.choose(service, &spec, client.0, dport)?;
-        let toa = address_option(&spec);
-        let syn_toa = toa.filter(|toa| toa.placement.syn && flags.is_some());
-        let growth = if syn_toa.is_some() { option_len(client.0) } else { 0 };
-        let fits = self.fits(now, &packet, chosen.hop_in, growth);
-        fits.or_else(|_| self.fits(now, &packet, chosen.hop_in, 0))?;
-        let received = packet.ip.len();
-        let isn_of_client = packet.ip.tcp().map(|tcp| tcp.seq);
-        self.take_out(&mut packet, &spec, toa.as_ref());
-        if let Some(toa) = syn_toa {
-            self.put_in(now, &mut packet, &toa, client, chosen.hop_in)?;
-        }
-        if let Some(at) = old {
-            self.close(at);
-            self.count("sessions_reused");
-        }
-        let virt = (packet.ip.dst, dport);
-        let quad = Quad { proto, client, virt, local: client, server: chosen.addr };
-        let at = self.register(now, quad, (service, &spec), &chosen, isn_of_client)?;
-        outcome.session = Some(self.sessions.live[at].inbound());
-        outcome.server = Some(chosen.id);
-        self.take_in(now, at, Direction::Inbound, received, flags);
-        self.translate(&mut packet, at, Direction::Inbound);
-        Ok(self.emit(now, packet, chosen.hop_in))
-    }
-
-    /// Whose turn it is, and how to get there and back.
-    fn choose(
-        &mut self,
-        service: ServiceId,
-        spec: &ServiceSpec,
-        client: IpAddr,
-        dport: u16,
-    ) -> Result<Chosen, DropReason> {
-        let turns = self.turns.get_mut(&service.0).ok_or(DropReason::NoServer)?;
-        let addr = spec.servers[turns.take().ok_or(DropReason::NoServer)?].addr;
-        let there = self.world.route(addr.ip()).ok_or(DropReason::NoRoute)?;
-        let back = self.world.route(client).ok_or(DropReason::NoRoute)?;
-        Ok(Chosen {
-            id: self.world.server_number(service, addr),
-            // A server of an all-ports service keeps the port that the client asked for.
-            addr: (addr.ip(), if addr.port() == 0 { dport } else { addr.port() }),
-            hop_in: self.hops.number(there),
-            hop_out: self.hops.number(back),
-        })
-    }
-
-    /// Enters a session into the list.
-    fn register(
-        &mut self,
-        now: Time,
-        mut quad: Quad,
-        (service, spec): (ServiceId, &ServiceSpec),
-        chosen: &Chosen,
-        client_isn: Option<u32>,
-    ) -> Result<usize, DropReason> {
-        let v6 = quad.client.0.is_ipv6();
-        let pool = self.world.pool(spec);
-        if let Some((number, addresses)) = &pool {
-            let turn = self.pool_turns[*number];
-            let first = if turn < addresses.len() { turn } else { 0 };
-            self.pool_turns[*number] = first + 1;
-            let local = self.sessions.take_port(&self.world, addresses, first);
-            quad.local = local.ok_or(DropReason::NoPort)?;
-        } else {
-            if self.sessions.general(v6) >= self.world.setup().general[usize::from(v6)] as usize {
-                return Err(DropReason::SessionTableFull);
-            }
-            // INV-7: a server answers one client address and port for one session only.
-            let same = |s: &Session| {
-                (s.quad.proto, s.quad.server, s.quad.local) == (quad.proto, quad.server, quad.local)
-            };
-            if self.sessions.live.iter().any(same) {
-                return Err(DropReason::TupleTaken);
-            }
-        }
-        let full = spec.forwarding == Forwarding::FullNat;
-        let isn = client_isn.filter(|_| full).map(|old| self.server_isn(now, &quad, true) - w(old));
-        self.sessions.live.push(Session {
-            quad,
-            state: if client_isn.is_some() { TcpState::SynRecv } else { TcpState::None },
-            plain: quad.proto == L4Proto::Udp,
-            answered: false,
-            service,
-            server: chosen.id,
-            seq_delta: isn.map_or(0, |delta| delta.0),
-            has_local_port: pool.is_some(),
-            opened: now,
-            last_seen: now,
-            carried: Carried { sessions: 1, ..Carried::default() },
-            timeouts: spec.timeouts,
-            hop_in: chosen.hop_in,
-            hop_out: chosen.hop_out,
-            numbers: Numbers {
-                owes_address: client_isn.is_some() && address_option(spec).is_some(),
-                client_isn: client_isn.unwrap_or(0),
-                ..Numbers::default()
-            },
-        });
-        let at = self.sessions.live.len() - 1;
-        self.count("sessions_opened");
-        self.moved(chosen.id, None, Some(self.sessions.live[at].state));
-        self.totals.entry(chosen.id.0).or_default().carried.sessions += 1;
-        Ok(at)
-    }
-
     /// A number for the server's side; behind the numbers of whoever had the port before.
     fn server_isn(&self, now: Time, quad: &Quad, look_back: bool) -> core::num::Wrapping<u32> {
         let key = &self.world.setup().isn_key;

@@ -31,23 +31,26 @@
 //! ```
 //!
 //! # Limits
-//! Schedulers are rr and wrr of the only worker. Transmit queues, buffers,
-//! the session directory and the next hop table have no end. Port plans are
+//! Schedulers are rr and wrr of the only worker, servers are in use or not configured. Transmit queues, buffers,
+//! the session directory, persistence and the next hop table have no end. Port plans are
 //! [`Whole`](lvs_core::plan::Whole).
 
 mod flow;
 mod frame;
 mod hops;
+mod limits;
 mod options;
 mod pieces;
 mod sessions;
 mod talk;
 mod tcp;
+mod templates;
 mod turns;
 mod types;
 mod world;
 
 pub use sessions::{ServerTotals, Session};
+pub use templates::Template;
 pub use types::{Outcome, Packet, PortSetup, Sent, Setup};
 
 use core::net::IpAddr;
@@ -84,6 +87,9 @@ pub struct Model {
     /// When datagrams in pieces were looked through.
     looked: Tick,
     turns: BTreeMap<u16, Turns>,
+    limits: BTreeMap<u16, limits::Limit>,
+    /// Their places stay.
+    templates: Vec<Template>,
     /// Per pool: the place of the address that the next session tries first.
     pool_turns: Vec<usize>,
     counts: BTreeMap<&'static str, u64>,
@@ -105,6 +111,8 @@ impl Model {
             pieces: Vec::new(),
             looked: Tick::default(),
             turns: BTreeMap::new(),
+            limits: BTreeMap::new(),
+            templates: Vec::new(),
             pool_turns: Vec::new(),
             counts: BTreeMap::new(),
             received_bytes: 0,
@@ -131,6 +139,7 @@ impl Model {
             let turns = before.get(&id.0).map(|turns| turns.under(service));
             self.turns.insert(id.0, turns.unwrap_or_else(|| Turns::new(service)));
         }
+        self.settle_limits();
         let used = self.world.spec().services.iter().filter_map(|service| service.pool).max();
         self.pool_turns.resize(used.map_or(0, |highest| highest + 1), 0);
         let neighbours = self.world.spec().neighbours.clone();
@@ -390,7 +399,8 @@ impl Model {
     /// What a server has carried, and its live sessions.
     #[must_use]
     pub fn server(&self, id: ServerId) -> ServerTotals {
-        self.totals.get(&id.0).copied().unwrap_or_default()
+        let totals = self.totals.get(&id.0).copied().unwrap_or_default();
+        ServerTotals { overloaded: self.limit(id).overloaded, ..totals }
     }
 
     /// Next hops, and their address where it is known.

@@ -40,6 +40,8 @@ pub struct Session {
     /// What it has carried.
     pub carried: Carried,
     pub(super) timeouts: Timeouts,
+    /// Place of its client's template.
+    pub(super) template: Option<usize>,
     pub(super) hop_in: usize,
     pub(super) hop_out: usize,
     pub(super) numbers: Numbers,
@@ -98,6 +100,8 @@ pub struct ServerTotals {
     pub active: u32,
     /// All others.
     pub inactive: u32,
+    /// It has reached its upper threshold, and not fallen below the lower one since.
+    pub overloaded: bool,
     /// What it has carried.
     pub carried: Carried,
 }
@@ -221,9 +225,11 @@ impl Model {
     }
 
     /// Ends a session; its port becomes free.
-    pub(super) fn close(&mut self, at: usize) {
+    pub(super) fn close(&mut self, now: Time, at: usize) {
         let session = self.sessions.live.remove(at);
         self.moved(session.server, Some(session.state), None);
+        self.judge(session.server);
+        self.let_go(now.tick(), &session);
         if session.has_local_port {
             let (ip, port) = session.quad.local;
             self.sessions.free_ports(&self.world, ip).push_back(port);
@@ -247,7 +253,7 @@ impl Model {
                 session.state.name()
             ));
         }
-        self.close(at);
+        self.close(now, at);
         self.count("sessions_expired");
         Ok(())
     }

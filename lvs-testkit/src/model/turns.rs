@@ -38,12 +38,16 @@ impl Turns {
     /// The turns under another configuration of the same service.
     pub(super) fn under(&self, service: &ServiceSpec) -> Self {
         let mut new = Self::new(service);
-        let Some(last) = self.last.filter(|_| self.made_from.scheduler == service.scheduler) else {
+        if self.made_from.scheduler != service.scheduler {
             return new;
+        }
+        let members = |service: &ServiceSpec| -> Vec<_> {
+            service.servers.iter().map(|server| (server.addr, server.weight)).collect()
         };
-        if self.made_from.servers == service.servers {
+        if members(&self.made_from) == members(service) {
             return Self { made_from: service.clone(), ..self.clone() };
         }
+        let Some(last) = self.last else { return new };
         let mut before = self.made_from.servers[..last.behind].iter().rev();
         let new_place = |addr| service.servers.iter().position(|s| s.addr == addr);
         let behind = before.find_map(|s| new_place(s.addr)).map_or(0, |at| at + 1);
@@ -67,12 +71,29 @@ impl Turns {
         }
     }
 
-    /// The place of the server for a new session.
-    pub(super) fn take(&mut self) -> Option<usize> {
-        let (asked, at) = *self.cycle.get(self.next % self.cycle.len().max(1))?;
-        self.next += 1;
+    /// The place of the server for a new session: the next one in turn that has room. Others lose their turn.
+    pub(super) fn take(&mut self, has_room: impl Fn(usize) -> bool) -> Option<usize> {
+        let all = self.cycle.len();
+        let mut places = (self.next..self.next + all).map(|turn| turn % all);
+        let Some(place) = places.find(|place| has_room(self.cycle[*place].1)) else {
+            self.nobody_has_room();
+            return None;
+        };
+        let (asked, at) = self.cycle[place];
+        self.next = place + 1;
         self.last = Some(Last { asked, behind: at + 1 });
         Some(at)
+    }
+
+    /// Who has begun the last pass stays where he is; the cycle starts again for anybody else: Linux
+    /// `ip_vs_wrr_schedule`.
+    fn nobody_has_room(&mut self) {
+        let Some(last_pass) = self.cycle.iter().position(|(asked, _)| *asked == 1) else { return };
+        if self.next <= last_pass {
+            self.next = 0;
+            let top = self.cycle[0].0;
+            self.last = self.last.map(|last| Last { asked: top, ..last });
+        }
     }
 }
 

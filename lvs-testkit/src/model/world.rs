@@ -111,6 +111,11 @@ impl World {
         ServerId(at.expect("every server has a number") as u16)
     }
 
+    /// Whose server it is, and its address.
+    pub(super) fn server(&self, id: ServerId) -> (ServiceId, RealAddr) {
+        self.servers[id.index()]
+    }
+
     /// What else an address is than a local one.
     fn otherwise_used(&self, ip: IpAddr) -> bool {
         let own =
