@@ -292,7 +292,13 @@ def loads(scheduler):
             if seed == 1 and turn in (20, 40):
                 time.sleep(2.5)
                 service.connections = [c for c in service.connections if c[2] == "half"]
+        # Each kind of change in each set, whatever the die has left out.
+        service.add(weights[0] + 1)
         service.loaded_pick(12)
+        service.remove(service.list[-1])
+        service.loaded_pick(4)
+        service.weigh(service.list[-1], service.weights[service.list[-1]] + 2)
+        service.loaded_pick(8)
         for letter in list(service.list):
             service.weigh(letter, 0) if service.weights[letter] else None
         service.loaded_pick(2)
