@@ -15,9 +15,9 @@ use lvs_core::id::WorkerId;
 use lvs_core::io::{Burst, Lane, PacketBuf, PortId};
 use lvs_core::persistence::Persistence;
 use lvs_core::plan::Whole;
-use lvs_core::sched::{SchedulerArgs, Weight};
+use lvs_core::sched::{SchedulerArgs, SchedulerDef, Weight};
 use lvs_core::service::{
-    ClientAddrMode, Forwarding, ServiceFlags, ServiceKey, TimestampPolicy, ToaOptions,
+    ClientAddrMode, Forwarding, ServerState, ServiceFlags, ServiceKey, TimestampPolicy, ToaOptions,
 };
 use lvs_core::session::{SessionStore, StoreConfig, TableConfig};
 use lvs_core::shared::SharedConfig;
@@ -60,6 +60,10 @@ pub struct Plan {
     pub toa: bool,
     /// Whether clients stay with their servers.
     pub persistent: bool,
+    /// Chooses servers.
+    pub scheduler: &'static SchedulerDef,
+    /// Whether every second server is down.
+    pub half_out: bool,
 }
 
 /// Clients that can be remembered where they are: twice as many as the traffic has.
@@ -69,13 +73,20 @@ impl Plan {
     /// FullNAT with the client's address in a TCP option.
     #[must_use]
     pub const fn full_nat(sessions: usize) -> Self {
-        Self { sessions, forwarding: Forwarding::FullNat, toa: true, persistent: false }
+        Self {
+            sessions,
+            forwarding: Forwarding::FullNat,
+            toa: true,
+            persistent: false,
+            scheduler: &lvs_sched::rr::DEF,
+            half_out: false,
+        }
     }
 
     /// NAT.
     #[must_use]
     pub const fn nat(sessions: usize) -> Self {
-        Self { sessions, forwarding: Forwarding::Nat, toa: false, persistent: false }
+        Self { forwarding: Forwarding::Nat, toa: false, ..Self::full_nat(sessions) }
     }
 
     /// The same, and clients stay with their servers.
@@ -175,7 +186,7 @@ fn spec<A: Ip>(plan: &Plan, net: &Network<A>) -> SnapshotSpec {
         services: vec![ServiceSpec {
             key: ServiceKey::new(L4Proto::Tcp, VirtualAddr(addr.into())),
             forwarding: plan.forwarding,
-            scheduler: &lvs_sched::rr::DEF,
+            scheduler: plan.scheduler,
             pool: full_nat.then_some(0),
             client_addr: if plan.toa {
                 ClientAddrMode::Toa(ToaOptions::default())
@@ -187,7 +198,14 @@ fn spec<A: Ip>(plan: &Plan, net: &Network<A>) -> SnapshotSpec {
             persistence: plan.persistent.then(Persistence::default),
             flags: ServiceFlags::default(),
             servers: (0..SERVERS)
-                .map(|n| ServerSpec::new(RealAddr::new(server(n), 8080), Weight(1)))
+                .map(|n| ServerSpec {
+                    state: if plan.half_out && n % 2 == 1 {
+                        ServerState::DownKeep
+                    } else {
+                        ServerState::Active
+                    },
+                    ..ServerSpec::new(RealAddr::new(server(n), 8080), Weight(1))
+                })
                 .collect(),
         }],
     }

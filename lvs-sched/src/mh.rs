@@ -52,6 +52,12 @@ fn word(hash: &SipHash13, address: u32, port: u16) -> u32 {
     hash as u32
 }
 
+/// The place of a hash.
+#[inline(always)]
+fn place_of(hash: u64) -> u32 {
+    hash as u32 % SIZE
+}
+
 impl<const PORT: bool, const FALLBACK: bool> MaglevHash<PORT, FALLBACK> {
     fn remember_weights(&mut self, servers: &[ServerLoad]) {
         let before = core::mem::take(&mut self.weights);
@@ -132,21 +138,30 @@ impl<const PORT: bool, const FALLBACK: bool> MaglevHash<PORT, FALLBACK> {
     }
 
     #[inline]
-    fn server(&self, hash: u64) -> usize {
-        let place = hash as u32 % SIZE;
+    fn server(&self, place: u32) -> usize {
         self.table.get(place as usize).map_or(usize::MAX, |at| *at as usize)
     }
 
     /// Another server for a client whose own may not be used. The search starts as far behind what was hashed of the
     /// client as its place is behind the first one; two hashes are made side by side.
     #[inline(never)]
-    fn other(&self, client: u32, hash: u64) -> Option<usize> {
-        let home = hash as u32 % SIZE;
+    fn other(&self, client: u32, home: u32) -> Option<usize> {
+        let next = home.wrapping_add(1);
+        let next = core::hint::select_unpredictable(next == SIZE, 0, next);
+        let tries = [home, next].map(|offset| client.wrapping_add(offset));
+        let found = self.hash.shorts(tries).map(|hash| self.server(place_of(hash)));
+        self.ready.first_of(found).or_else(|| self.further(client, home))
+    }
+
+    /// The same behind the first two tries.
+    #[inline(never)]
+    fn further(&self, client: u32, home: u32) -> Option<usize> {
         let of = |step: u32| client.wrapping_add(step.wrapping_add(home) % SIZE);
-        let mut pairs = (0..SIZE).step_by(2);
+        let mut pairs = (2..SIZE).step_by(2);
         pairs.find_map(|step| {
             let tries = [of(step), of(step.wrapping_add(1).min(SIZE - 1))];
-            self.ready.first_of(self.hash.shorts(tries).map(|hash| self.server(hash)))
+            let found = self.hash.shorts(tries).map(|hash| self.server(place_of(hash)));
+            self.ready.first_of(found)
         })
     }
 }
@@ -184,12 +199,12 @@ impl<const PORT: bool, const FALLBACK: bool> Scheduler for MaglevHash<PORT, FALL
 
     fn pick(&mut self, flow: &WireTuple, _servers: &[ServerLoad]) -> Option<usize> {
         let client = Self::client(flow);
-        let [hash] = self.hash.shorts([client]);
-        let at = self.server(hash);
+        let home = place_of(self.hash.shorts([client])[0]);
+        let at = self.server(home);
         if self.ready.has(at) {
             return Some(at);
         }
-        if FALLBACK && !self.table.is_empty() { self.other(client, hash) } else { None }
+        if FALLBACK && !self.table.is_empty() { self.other(client, home) } else { None }
     }
 
     fn load_changed(&mut self, index: usize, servers: &[ServerLoad]) {

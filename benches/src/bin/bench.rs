@@ -4,7 +4,8 @@
 //! out wrong ends it with an error.
 
 use lvs_benches::suite::{
-    Effort, Report, established, opening, picks, rewrite, store, strain, variants, workers,
+    Effort, Report, established, half_out, opening, picks, rewrite, store, strain, variants,
+    workers,
 };
 use lvs_benches::{cpu, huge::HugeAlloc, table};
 use std::process::ExitCode;
@@ -54,6 +55,9 @@ fn run() -> Result<(), String> {
         if wanted(&format!("new/{name}")) && (sessions == 1 << 16 || effort.full) {
             opening::run(sessions, effort, &mut report)?;
         }
+    }
+    if wanted("half-out") {
+        half_out::run(effort, &mut report)?;
     }
     if wanted("rewrite") {
         rewrite::run(effort, &mut report)?;

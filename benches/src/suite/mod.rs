@@ -1,6 +1,7 @@
 //! The measurements themselves, one file for each subject, each giving rows of the table.
 
 pub mod established;
+pub mod half_out;
 pub mod lookups;
 pub mod opening;
 pub mod picks;

@@ -30,7 +30,7 @@ fn fill_syns(packets: &mut Packets, net: &Network<u32>, next: &mut u64) {
 }
 
 /// Nanoseconds for each new session; they are gone again afterwards.
-fn open(
+pub(super) fn open(
     world: &mut World<'_, u32>,
     packets: &mut Packets,
     next: &mut u64,
