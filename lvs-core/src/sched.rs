@@ -21,6 +21,7 @@
 //!     SchedulerDef { name: "first", summary: "the first that works", build: |_| Box::new(First) };
 //! # let _ = FIRST;
 //! ```
+//! One that does more, and runs: `lvs-sched/examples/own_scheduler.rs`.
 
 use crate::addr::RealAddr;
 use crate::flow::WireTuple;

@@ -1,6 +1,6 @@
 //! A scheduler of one's own: servers near the client first, and of these the one with the fewest sessions.
 //!
-//! `cargo run -p lvs-sched --example own_scheduler`. Nothing here is special to the crate: a program names
+//! `cargo run -p lvs-sched --example own_scheduler`; `cargo test` runs it too. Nothing here is special to the crate: a program names
 //! `NEAREST` where it would name `lvs_sched::wlc::DEF`.
 
 use core::net::IpAddr;
@@ -48,7 +48,8 @@ impl Scheduler for Nearest {
     }
 }
 
-fn main() {
+/// Where three clients go, one after the other; the second and third come from the same net.
+fn picks() -> Vec<String> {
     let server = |id: u16, ip: [u8; 4]| ServerLoad {
         id: ServerId(id),
         addr: RealAddr::new(ip.into(), 8080),
@@ -68,10 +69,22 @@ fn main() {
         servers[at].active += 1;
         Some(servers[at].addr.to_string())
     };
-    let picks: Vec<_> = [[10, 1, 9, 9], [10, 2, 9, 9], [10, 2, 9, 9]]
+    [[10, 1, 9, 9], [10, 2, 9, 9], [10, 2, 9, 9]]
         .into_iter()
         .map(|client| open(client, &mut servers).expect("somebody is available"))
-        .collect();
-    println!("{}", picks.join("\n"));
-    assert_eq!(picks, ["10.1.0.11:8080", "10.2.0.11:8080", "10.2.0.12:8080"]);
+        .collect()
+}
+
+fn main() {
+    println!("{}", picks().join("\n"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_go_to_the_nearest_servers_in_turn() {
+        assert_eq!(picks(), ["10.1.0.11:8080", "10.2.0.11:8080", "10.2.0.12:8080"]);
+    }
 }
