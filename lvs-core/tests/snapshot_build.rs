@@ -161,6 +161,37 @@ fn a_server_has_the_family_of_its_service() {
     let other = server("fd00::12", 1);
     let mixed = |s: &mut SnapshotSpec| s.services[0].servers.push(other);
     assert_eq!(refused(mixed), SnapshotError::ServerFamily(other.addr));
+    let nat = |s: &mut SnapshotSpec| {
+        s.services[1].forwarding = Forwarding::Nat;
+        s.services[1].servers.push(server("10.1.0.11", 8080));
+    };
+    assert_eq!(refused(nat), SnapshotError::ServerFamily(server("10.1.0.11", 8080).addr));
+}
+
+#[test]
+fn a_fullnat_service_of_ipv6_may_have_ipv4_servers_when_its_pool_has_ipv4_addresses() {
+    let four = server("10.1.0.11", 8080);
+    let nat64 = |s: &mut SnapshotSpec| s.services[1] = service(key("fd00::80", 80), &[four]);
+    let with = |pool| {
+        move |s: &mut SnapshotSpec| {
+            nat64(s);
+            s.services[1].pool = Some(pool);
+        }
+    };
+    assert!(build(with(0), None).services().count() > 0);
+    let six_only = |s: &mut SnapshotSpec| {
+        with(1)(s);
+        s.pools[1].addresses = vec![ip("fd00::200")];
+    };
+    assert_eq!(refused(six_only), SnapshotError::PoolFamily(key("fd00::80", 80)));
+    // Servers of both families need addresses of both.
+    let both = |s: &mut SnapshotSpec| s.services[1].servers.push(four);
+    assert!(build(both, None).services().count() > 0);
+    let half = |s: &mut SnapshotSpec| {
+        both(s);
+        s.services[1].pool = Some(1);
+    };
+    assert_eq!(refused(half), SnapshotError::PoolFamily(key("fd00::80", 80)));
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub(super) mod flag {
     pub(in super::super) const TWO_KEYS: u8 = 0x10;
     /// Ended on purpose: whoever sends next is answered by a reset, and so is the other side.
     pub(in super::super) const RESET_OWED: u8 = 0x20;
+    /// No session, but a local port lent to one of the other table ([`nat64`](super::super::nat64)); alone.
+    pub(in super::super) const LENT: u8 = 0x40;
 }
 
 /// What both families keep beside addresses; 40 bytes.
@@ -40,7 +42,8 @@ pub(super) struct Tail {
     pub(super) seq_deltas: [u32; 2],
     /// Tick of the newest packet.
     pub(super) last_seen: u32,
-    /// State in the low 4 bits, protocol in bits 4-5, how one-way packets travel in bits 6-7.
+    /// State in the low 4 bits, protocol in bits 4-5, in bits 6-7 how one-way packets travel, or that the
+    /// families differ.
     pub(super) state_kind: u8,
     /// Bits of [`flag`].
     pub(super) flags: u8,
@@ -53,7 +56,7 @@ pub(super) struct Tail {
 }
 
 /// State and flags of a session whose ordinary segments take the short way: established TCP, plain, and
-/// answered; and the bits that are looked at. Those of one-way sessions must be zero, too.
+/// answered; and the bits that are looked at. Those of one-way and of NAT64 sessions must be zero, too.
 const PLAIN_KIND: u16 =
     u16::from_le_bytes([TcpState::Established as u8, flag::LIVE | flag::PLAIN | flag::ANSWERED]);
 const PLAIN_MASK: u16 =
@@ -92,6 +95,15 @@ impl Tail {
             Some(OneWay::Tunnel) => 0x80,
         };
         self.state_kind = (self.state_kind & 0x3f) | bits;
+    }
+
+    /// Whether its client speaks IPv6 and its server IPv4.
+    pub(super) const fn is_nat64(&self) -> bool {
+        self.state_kind & 0xc0 == 0xc0
+    }
+
+    pub(super) const fn set_nat64(&mut self) {
+        self.state_kind |= 0xc0;
     }
 
     /// Which transitions a packet of this direction takes.
@@ -141,19 +153,22 @@ pub(super) struct LineV4 {
     pub(super) tail: Tail,
 }
 
-/// An IPv6 session, an aligned pair of cache lines.
+/// An IPv6 session, an aligned pair of cache lines; also one of NAT64, whose return key has IPv4 addresses
+/// mapped into IPv6 ones.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C, align(128))]
 pub(super) struct LineV6 {
     /// The keys of inbound and return packets, as on the wire.
     pub(super) keys: [[u8; 36]; 2],
     pub(super) tail: Tail,
-    pub(super) spare: [u32; 4],
+    /// NAT64: the IPv4 slot whose local port it has, plus one.
+    pub(super) lender: u32,
+    pub(super) spare: [u32; 3],
 }
 
 impl Default for LineV6 {
     fn default() -> Self {
-        Self { keys: [[0; 36]; 2], tail: Tail::default(), spare: [0; 4] }
+        Self { keys: [[0; 36]; 2], tail: Tail::default(), lender: 0, spare: [0; 3] }
     }
 }
 
@@ -248,6 +263,12 @@ pub struct Quad {
 }
 
 impl Quad {
+    /// Whether client and service speak IPv6, director and server IPv4.
+    #[must_use]
+    pub const fn is_nat64(&self) -> bool {
+        self.client.0.is_ipv6() && self.server.0.is_ipv4()
+    }
+
     /// Client to service, as on the wire; `None` when the families differ.
     #[must_use]
     pub const fn inbound(&self) -> Option<WireTuple> {
@@ -304,7 +325,7 @@ fn quad_of(inbound: &WireTuple, reply: &WireTuple) -> Quad {
 }
 
 macro_rules! line {
-    ($line:ident, $key:ty, $tuple:ty, $wire:path, $v6:literal) => {
+    ($line:ident, $key:ty, $tuple:ty, $wire:path, $v6:literal, $reply:expr, $key_of:expr) => {
         impl Line for $line {
             type Tuple = $tuple;
             type Key = $key;
@@ -331,15 +352,15 @@ macro_rules! line {
 
             fn quad(&self) -> Quad {
                 let [inbound, reply] =
-                    [Direction::Inbound, Direction::Return].map(|to| $wire(self.tuple(to)));
-                quad_of(&inbound, &reply)
+                    [Direction::Inbound, Direction::Return].map(|to| self.tuple(to));
+                quad_of(&$wire(inbound), &($reply)(self, reply))
             }
 
             fn set_quad(&mut self, quad: &Quad) -> bool {
-                let (Some($wire(inbound)), Some($wire(reply))) = (quad.inbound(), quad.reply())
-                else {
+                let (Some($wire(inbound)), Some(reply)) = (quad.inbound(), quad.reply()) else {
                     return false;
                 };
+                let Some(reply) = ($key_of)(reply) else { return false };
                 self.keys = [<$key>::from(&inbound).0, <$key>::from(&reply).0];
                 true
             }
@@ -347,8 +368,34 @@ macro_rules! line {
     };
 }
 
-line!(LineV4, KeyV4, TupleV4, WireTuple::V4, false);
-line!(LineV6, KeyV6, TupleV6, WireTuple::V6, true);
+line!(LineV4, KeyV4, TupleV4, WireTuple::V4, false, |_, reply| WireTuple::V4(reply), |reply| {
+    match reply {
+        WireTuple::V4(reply) => Some(reply),
+        WireTuple::V6(_) => None,
+    }
+});
+line!(LineV6, KeyV6, TupleV6, WireTuple::V6, true, reply_of, |reply| Some(mapped(reply)));
+
+/// The tuple of an IPv6 line's return packets as it stands on the wire.
+fn reply_of(line: &LineV6, reply: TupleV6) -> WireTuple {
+    let TupleV6 { src, dst, sport, dport, proto } = reply;
+    match line.tail.is_nat64() {
+        // The lower 32 bits of a mapped address are the IPv4 one.
+        true => WireTuple::V4(TupleV4 { src: src as u32, dst: dst as u32, sport, dport, proto }),
+        false => WireTuple::V6(reply),
+    }
+}
+
+/// A tuple as the key of an IPv6 line: IPv4 addresses are mapped (RFC 4291 section 2.5.5.2).
+pub(super) const fn mapped(tuple: WireTuple) -> TupleV6 {
+    const PREFIX: u128 = 0xffff_0000_0000;
+    match tuple {
+        WireTuple::V6(tuple) => tuple,
+        WireTuple::V4(TupleV4 { src, dst, sport, dport, proto }) => {
+            TupleV6 { src: PREFIX | src as u128, dst: PREFIX | dst as u128, sport, dport, proto }
+        }
+    }
+}
 
 const _: () = {
     use core::mem::{align_of, offset_of, size_of};

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The reply of a FullNAT session needs no hash: its local port *is* the slot ([`crate::plan`]). A NAT
-//! session has no local port, so its reply tuple is a second key in the directory.
+//! session has no local port, so its reply tuple is a second key in the directory. A NAT64 session is one of the
+//! IPv6 table without a local port of its own; it has one lent from a slot of the IPv4 table.
 //!
 //! # Contract
 //! - Memory is lent by the caller and its size is known beforehand ([`SessionStore::memory_for`]);
@@ -31,6 +32,7 @@ mod fresh;
 mod heap;
 mod layout;
 mod lists;
+mod nat64;
 mod opening;
 mod table;
 pub mod tcp;
@@ -52,7 +54,7 @@ use crate::plan::{PortPlan, Whole};
 use crate::time::{Tick, Time};
 use crate::timeouts::TimeoutTicks;
 use core::net::IpAddr;
-use layout::{LineV4, LineV6};
+use layout::{LineV4, LineV6, mapped};
 use table::Table;
 
 /// Alignment that the lent memory needs, in bytes.
@@ -132,7 +134,7 @@ impl<'m, P: PortPlan> SessionStore<'m, P> {
     pub fn is_at(&self, candidate: Candidate, tuple: &WireTuple) -> bool {
         match (tuple, candidate.v6) {
             (WireTuple::V4(tuple), false) => self.v4.is_at(candidate, tuple),
-            (WireTuple::V6(tuple), true) => self.v6.is_at(candidate, tuple),
+            (tuple, true) => self.v6.is_at(candidate, &mapped(*tuple)),
             _ => false,
         }
     }
@@ -164,7 +166,10 @@ impl<'m, P: PortPlan> SessionStore<'m, P> {
     /// The session of a reply to a local address, if it is in this slot.
     fn direct(&self, local: LocalId, within: u32, tuple: &WireTuple) -> Option<Candidate> {
         match tuple {
-            WireTuple::V4(tuple) => self.v4.direct(local.0, within, tuple),
+            WireTuple::V4(tuple) => {
+                let own = self.v4.direct(local.0, within, tuple);
+                own.or_else(|| self.borrower(local, within, tuple))
+            }
             WireTuple::V6(tuple) => self.v6.direct(local.0, within, tuple),
         }
     }
@@ -200,7 +205,7 @@ impl<'m, P: PortPlan> SessionStore<'m, P> {
             (WireTuple::V4(tuple), false) => {
                 self.v4.packet(candidate, tuple, now, segment, classes)
             }
-            (WireTuple::V6(tuple), true) => self.v6.packet(candidate, tuple, now, segment, classes),
+            (tuple, true) => self.v6.packet(candidate, &mapped(*tuple), now, segment, classes),
             _ => None,
         }
     }
@@ -211,7 +216,7 @@ impl<'m, P: PortPlan> SessionStore<'m, P> {
     pub fn peek(&self, candidate: Candidate, tuple: &WireTuple, segment: Segment) -> Option<Flow> {
         match (tuple, candidate.v6) {
             (WireTuple::V4(tuple), false) => self.v4.peek(candidate, tuple, segment),
-            (WireTuple::V6(tuple), true) => self.v6.peek(candidate, tuple, segment),
+            (tuple, true) => self.v6.peek(candidate, &mapped(*tuple), segment),
             _ => None,
         }
     }
@@ -248,6 +253,9 @@ impl<'m, P: PortPlan> SessionStore<'m, P> {
             Place::Local { addresses, .. } => addresses,
             Place::General | Place::Elsewhere(_) => &[],
         };
+        if open.quad.is_nat64() {
+            return self.open_nat64(now, (open, first), translate);
+        }
         if v6(open.quad.virt.0) != family
             || v6(open.quad.server.0) != family
             || sources.iter().any(|source| v6(source.ip) != family)
@@ -266,6 +274,7 @@ impl<'m, P: PortPlan> SessionStore<'m, P> {
     pub fn close(&mut self, id: SessionId) -> Option<Session> {
         if id.v6 {
             let slot = self.v6.resolve(id)?;
+            self.give_port_back(slot);
             self.v6.close(slot)
         } else {
             let slot = self.v4.resolve(id)?;

@@ -25,12 +25,26 @@ impl<L: Line> Table<'_, L> {
     ) -> Result<Opened, OpenError> {
         let mut quad = open.quad;
         let slot = self.reserve(open, plan, &mut quad)?;
+        let reserved = Reserved { quad, previous: self.previous(slot) };
+        self.open_in(slot, now, (open, first), &reserved, classes, translate)
+    }
+
+    /// Opens the session in a slot that was taken for it, and is put back if that fails.
+    pub(super) fn open_in(
+        &mut self,
+        slot: u32,
+        now: Tick,
+        (open, first): (&Open<'_>, &First),
+        reserved: &Reserved,
+        classes: &[TimeoutTicks],
+        translate: impl FnOnce(&Reserved) -> Translation,
+    ) -> Result<Opened, OpenError> {
+        let quad = reserved.quad;
         let line = line_of::<L>(now, (open, first), &quad).ok_or(OpenError::Family);
         let line = line.and_then(|line| self.publish(slot, &line, first.missed).map(|()| line));
         let mut line = line.inspect_err(|_| self.free.unpop(slot))?;
         // Nothing fails from here on.
-        let reserved = Reserved { quad, previous: self.previous(slot) };
-        set_translation(line.tail_mut(), translate(&reserved));
+        set_translation(line.tail_mut(), translate(reserved));
         self.write(slot, line, now, (open, first));
         self.live = self.live.wrapping_add(1);
         self.relist(slot, state_of(open, first), classes);
@@ -149,6 +163,9 @@ fn line_of<L: Line>(now: Tick, (open, first): (&Open<'_>, &First), quad: &Quad) 
         Place::Elsewhere(way) => Some(way),
         Place::Local { .. } | Place::General => None,
     });
+    if quad.is_nat64() {
+        tail.set_nat64();
+    }
     tail.flags = flag::LIVE
         | if open.plain { flag::PLAIN } else { 0 }
         | if matches!(open.place, Place::General) { flag::TWO_KEYS } else { 0 };

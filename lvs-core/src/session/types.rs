@@ -268,7 +268,8 @@ pub enum OpenError {
     NoPort,
     /// Another session already has one of the tuples.
     Taken,
-    /// The addresses are of different families.
+    /// The addresses are of different families, and not those of NAT64: client and service of IPv6, server and
+    /// local addresses of IPv4.
     Family,
 }
 
@@ -278,7 +279,9 @@ impl fmt::Display for OpenError {
             Self::Full => "the session table is full",
             Self::NoPort => "no local address of the pool has a free port",
             Self::Taken => "another session already has this tuple",
-            Self::Family => "client, service, local address and server are not of one family",
+            Self::Family => {
+                "client, service, local address and server are of families that do not go together"
+            }
         })
     }
 }

@@ -197,10 +197,15 @@ impl SnapshotSpec {
         routes: &Routes,
     ) -> Result<(), SnapshotError> {
         let family = Family::of(&spec.key.addr.ip());
-        if spec.forwarding == Forwarding::FullNat {
+        // A server is spoken to from an address of its own family: that of its service, or IPv4 behind an IPv6
+        // service with a pool (NAT64).
+        let full = spec.forwarding == Forwarding::FullNat;
+        if full {
             let pool = spec.pool.and_then(|at| pools.get(at));
             let pool = pool.ok_or(SnapshotError::NoPool(spec.key))?;
-            if pool.of(family).is_empty() {
+            let mut needed = spec.servers.iter().map(|server| Family::of(&server.addr.ip()));
+            let none = spec.servers.is_empty() && pool.of(family).is_empty() && pool.v4.is_empty();
+            if none || needed.any(|family| pool.of(family).is_empty()) {
                 return Err(SnapshotError::PoolFamily(spec.key));
             }
         }
@@ -214,7 +219,9 @@ impl SnapshotSpec {
         let mut seen = BTreeSet::new();
         for server in &spec.servers {
             // A tunnel of either family carries packets of either family.
-            if Family::of(&server.addr.ip()) != family && spec.forwarding != Forwarding::Tun {
+            let nat64 = full && family == Family::V6;
+            let any = nat64 || spec.forwarding == Forwarding::Tun;
+            if Family::of(&server.addr.ip()) != family && !any {
                 return Err(SnapshotError::ServerFamily(server.addr));
             }
             if !seen.insert(server.addr) {

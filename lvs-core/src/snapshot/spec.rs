@@ -178,9 +178,10 @@ pub enum SnapshotError {
     ServerTwice(RealAddr),
     /// A FullNAT service has no pool, or names one that does not exist.
     NoPool(ServiceKey),
-    /// A FullNAT service's pool has no address of the service's family.
+    /// A FullNAT service's pool has no address of the family of one of its servers.
     PoolFamily(ServiceKey),
-    /// A server is of another address family than its service.
+    /// A server is of another address family than its service: neither TUN, nor IPv4 behind a FullNAT service of
+    /// IPv6 (NAT64).
     ServerFamily(RealAddr),
     /// A server of a DR or TUN service has another port than the service: ports stay what they are there.
     ServerPort(RealAddr),
@@ -215,7 +216,7 @@ impl fmt::Display for SnapshotError {
                 write!(f, "the FullNAT service {} needs a pool of local addresses", key.addr)
             }
             Self::PoolFamily(key) => {
-                write!(f, "the pool of {} has no address of the service's family", key.addr)
+                write!(f, "the pool of {} has no address of the family of its servers", key.addr)
             }
             Self::ServerFamily(addr) => {
                 write!(f, "server {addr} is of another address family than its service")
