@@ -116,6 +116,8 @@ pub struct Counters {
     pub syn_data_cut: u64,
     /// Checksums completed in software because the port cannot.
     pub csum_completed: u64,
+    /// Datagrams of IPv4 servers that had no checksum and got one, as IPv6 clients take none without (NAT64).
+    pub udp_csum_made: u64,
     /// ICMP errors about packets of sessions, translated and sent on.
     pub icmp_translated: u64,
     /// ICMP errors made by the director; they count as originated, too.
@@ -161,6 +163,7 @@ impl Default for Counters {
             proxy_alone: 0,
             syn_data_cut: 0,
             csum_completed: 0,
+            udp_csum_made: 0,
             icmp_translated: 0,
             icmp_made: 0,
             icmp_limited: 0,
@@ -227,6 +230,7 @@ impl Counters {
             (&mut self.proxy_alone, other.proxy_alone),
             (&mut self.syn_data_cut, other.syn_data_cut),
             (&mut self.csum_completed, other.csum_completed),
+            (&mut self.udp_csum_made, other.udp_csum_made),
             (&mut self.icmp_translated, other.icmp_translated),
             (&mut self.icmp_made, other.icmp_made),
             (&mut self.icmp_limited, other.icmp_limited),
@@ -274,7 +278,7 @@ impl fmt::Debug for Counters {
 impl Counters {
     /// Every counter but `received` and the drops, by its stable name.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, u64); 33] {
+    pub const fn named(&self) -> [(&'static str, u64); 34] {
         [
             ("forwarded", self.forwarded),
             ("answered", self.answered),
@@ -304,6 +308,7 @@ impl Counters {
             ("proxy_alone", self.proxy_alone),
             ("syn_data_cut", self.syn_data_cut),
             ("csum_completed", self.csum_completed),
+            ("udp_csum_made", self.udp_csum_made),
             ("icmp_translated", self.icmp_translated),
             ("icmp_made", self.icmp_made),
             ("icmp_limited", self.icmp_limited),
@@ -360,6 +365,7 @@ mod tests {
             proxy_alone,
             syn_data_cut,
             csum_completed,
+            udp_csum_made,
             icmp_translated,
             icmp_made,
             icmp_limited,
@@ -396,6 +402,7 @@ mod tests {
             proxy_alone,
             syn_data_cut,
             csum_completed,
+            udp_csum_made,
             icmp_translated,
             icmp_made,
             icmp_limited,

@@ -111,6 +111,8 @@ drop_reasons! {
     NoHeadroom = "no_headroom", "The buffer has no room for a growing header.", "Raise the lane's headroom.";
     NoToaRoom = "no_toa_room", "The client's address does not fit into the TCP options.", "Set no_room of the service's toa to separate-ack.";
     ProxyOrder = "proxy_order", "The segment cannot be passed before the one that the PROXY header belongs to.", "Normal where segments overtake each other; the client repeats it. Else its first bytes were lost.";
+    Nat64Untranslatable = "nat64_untranslatable", "The packet has no counterpart in the other IP version: its protocol, an option, an extension header, or what its ICMP message says.", "Normal for a few ICMP messages; else see what the sender sends.";
+    Nat64NoChecksum = "nat64_no_checksum", "A UDP datagram without a checksum cannot change the IP version, as it came by IPv6 or in pieces.", "Turn UDP checksums on at the sender.";
     NoBuffer = "no_buffer", "No buffer was left for a packet of the director's own.", "Raise the lane's buffer count.";
     NoGso = "no_gso", "The port cannot send a segment train.", "Turn segmentation offload off at the sender.";
     TxFull = "tx_full", "The port's transmit queue stayed full.", "The link is saturated.";

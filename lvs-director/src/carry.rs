@@ -139,10 +139,17 @@ impl<P: PortPlan> Director<'_, P> {
         }
         let flow = passage.flow;
         let inbound = flow.candidate.direction == Direction::Inbound;
+        let nat64 = flow.quad.is_nat64();
         let mut ahead = None;
         if inbound {
+            if nat64 {
+                let gain = passage.policy.toa.map_or(0, |_| growth(&flow.quad));
+                self.into_v4(now, lane, &mut packet, (&flow.quad, flow.hop, gain), out)?;
+            }
             self.renew_isn(now, passage, &packet)?;
             ahead = self.inbound_edits(now, lane, &mut packet, passage, out)?;
+        } else if nat64 {
+            self.fits_as_v6_or_tell(now, lane, &packet, flow.hop, out)?;
         } else {
             self.fits_or_tell(now, lane, &packet, (flow.hop, 0), out)?;
         }
@@ -165,6 +172,9 @@ impl<P: PortPlan> Director<'_, P> {
             rewrite.apply(ahead.buf.data_mut(), &ahead.headers, csum).map_err(reason_of)?;
             self.counters.originated = self.counters.originated.wrapping_add(1);
             self.emit(now, lane, ahead, flow.hop, out);
+        }
+        if nat64 && !inbound {
+            return self.emit_as_v6(now, lane, packet, (&flow.quad, flow.hop), out);
         }
         Ok(self.emit(now, lane, packet, flow.hop, out))
     }
@@ -366,7 +376,7 @@ pub(crate) fn rewrite_of(flow: &Flow, detail: Option<&Detail>) -> Option<AnyRewr
     Some(rewrite.decrement_ttl(true))
 }
 
-/// The ends of a session of either family.
+/// The ends of a session, in the family in which its packets are edited.
 pub(crate) enum AnyEnds {
     V4(Ends<u32>),
     V6(Ends<u128>),
@@ -388,6 +398,11 @@ pub(crate) fn ends_of(quad: &lvs_core::session::Quad) -> Option<AnyEnds> {
             local: End::new(l.to_bits(), local.1),
             server: End::new(s.to_bits(), server.1),
         })),
+        // NAT64: what is left for IPv4 to do, before or behind the change of version, is to move numbers.
+        (V6(_), V6(_), V4(l), V4(s)) => {
+            let (local, server) = (End::new(l.to_bits(), local.1), End::new(s.to_bits(), server.1));
+            Some(AnyEnds::V4(Ends { client: local, virt: server, local, server }))
+        }
         _ => None,
     }
 }

@@ -21,7 +21,7 @@ use crate::neighbour::WAIT_BYTES;
 use crate::outputs::Outputs;
 use alloc::boxed::Box;
 use core::time::Duration;
-use lvs_core::flow::{L4Proto, WireTuple};
+use lvs_core::flow::{Direction, L4Proto, WireTuple};
 use lvs_core::io::{L4Csum, Lane, PacketBuf};
 use lvs_core::plan::PortPlan;
 use lvs_core::session::tcp::flags::SYN;
@@ -284,7 +284,14 @@ impl<P: PortPlan> Director<'_, P> {
         if packet.headers.ttl <= 1 {
             return Err(DropReason::TtlExceeded);
         }
-        self.fits_or_tell(now, lane, &packet, (flow.hop, 0), out)?;
+        let inbound = flow.candidate.direction == Direction::Inbound;
+        match (flow.quad.is_nat64(), inbound) {
+            (false, _) => self.fits_or_tell(now, lane, &packet, (flow.hop, 0), out)?,
+            (true, true) => {
+                self.into_v4(now, lane, &mut packet, (&flow.quad, flow.hop, 0), out)?;
+            }
+            (true, false) => self.fits_as_v6_or_tell(now, lane, &packet, flow.hop, out)?,
+        }
         let flow = self.store.packet(flow.candidate, tuple, now.tick(), segment);
         let flow = flow.ok_or(DropReason::FragmentNoSession)?;
         if let Some(carried) = self.generation.carried(flow.server) {
@@ -293,6 +300,9 @@ impl<P: PortPlan> Director<'_, P> {
         let rewrite = rewrite_of(&flow, None).ok_or(DropReason::FragmentNoSession)?;
         let csum = packet.buf.l4_csum();
         rewrite.apply(packet.buf.data_mut(), &packet.headers, csum).map_err(reason_of)?;
+        if flow.quad.is_nat64() && !inbound {
+            return self.emit_as_v6(now, lane, packet, (&flow.quad, flow.hop), out);
+        }
         Ok(self.emit(now, lane, packet, flow.hop, out))
     }
 

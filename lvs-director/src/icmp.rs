@@ -135,6 +135,15 @@ impl<P: PortPlan> Director<'_, P> {
         }
         self.fits(now, lane, &packet, flow.hop, 0)?;
         let to_client = flow.candidate.direction == Direction::Return;
+        let nat64 = flow.quad.is_nat64();
+        if nat64 && !to_client {
+            self.error_into_v4(lane, &mut packet, (&flow.quad, flow.hop))?;
+        }
+        let quote = match nat64 {
+            false => Some(about.quote),
+            true => embedded(packet.buf.data(), &packet.headers),
+        };
+        let quote = quote.ok_or(DropReason::IcmpNoSession)?;
         let tcp = flow.quad.proto == L4Proto::Tcp;
         let gained = self.policy(flow).toa.is_some() && tcp && to_client;
         let edit = ErrorEdit {
@@ -148,14 +157,17 @@ impl<P: PortPlan> Director<'_, P> {
         let csum = buf.l4_csum();
         let data = buf.data_mut();
         let edited = match &rewrite {
-            lvs_nat::AnyRewrite::V4(v4) => v4.apply_error(data, headers, &about.quote, &edit, csum),
-            lvs_nat::AnyRewrite::V6(v6) => v6.apply_error(data, headers, &about.quote, &edit, csum),
+            lvs_nat::AnyRewrite::V4(v4) => v4.apply_error(data, headers, &quote, &edit, csum),
+            lvs_nat::AnyRewrite::V6(v6) => v6.apply_error(data, headers, &quote, &edit, csum),
             other => other.apply(data, headers, csum),
         };
         edited.map_err(reason_of)?;
         if let Some(list) = detail.as_ref().map(list_of).filter(|_| to_client) {
-            let quoted = lvs_nat::edit::quoted(buf.data_mut(), headers, &about.quote, csum, &list);
+            let quoted = lvs_nat::edit::quoted(buf.data_mut(), headers, &quote, csum, &list);
             quoted.map_err(reason_of)?;
+        }
+        if nat64 && to_client {
+            self.error_into_v6(lane, &mut packet, (&flow.quad, flow.hop))?;
         }
         let verdict = self.emit(now, lane, packet, flow.hop, out);
         self.count_error(verdict);

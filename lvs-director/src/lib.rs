@@ -72,6 +72,7 @@ mod fresh;
 mod generation;
 mod half_dead;
 mod icmp;
+mod nat64;
 mod neighbour;
 mod one_packet;
 mod one_way;

@@ -207,8 +207,7 @@ impl<P: PortPlan> Director<'_, P> {
         let port = self.neighbours.hop(hop).ok_or(DropReason::NoRoute)?.port;
         let gso = lane.caps(port).gso;
         self.finish(lane, port, &mut packet, gso.in_tunnel);
-        self.ip_id = self.ip_id.wrapping_add(1);
-        let sending = Sending { gso, ip_id: self.ip_id };
+        let sending = Sending { gso, ip_id: self.next_ip_id() };
         let inner = packet.headers.l3.saturating_add(tunnel.growth());
         let Packet { buf, headers, .. } = &mut packet;
         tunnel.apply(buf, headers, &sending).map_err(reason_of)?;

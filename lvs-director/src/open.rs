@@ -8,6 +8,7 @@ use crate::director::{Director, Report};
 use crate::one_way::{Way, take_hop};
 use crate::outputs::Outputs;
 use crate::proxy::proxy_of;
+use core::net::{IpAddr, Ipv4Addr};
 use lvs_core::addr::{Family, LocalAddress, RealAddr};
 use lvs_core::event::{Closed, Event};
 use lvs_core::flow::{Direction, WireTuple};
@@ -25,7 +26,7 @@ use lvs_core::wire::Transport;
 use lvs_nat::isn::{isn, isn_past};
 use lvs_nat::options::survey;
 use lvs_nat::toa::KindSet;
-use lvs_nat::{AnyRewrite, Rewrite, SeqDeltas};
+use lvs_nat::{AnyRewrite, End, Ends, Rewrite, SeqDeltas};
 
 /// What a service says about a new session, copied out so that the director stays free to change.
 #[derive(Clone, Copy)]
@@ -204,7 +205,12 @@ impl<P: PortPlan> Director<'_, P> {
         let flags = check_flags(&packet.headers.transport)?;
         let tuple = packet.headers.tuple.ok_or(DropReason::NoSession)?;
         let chosen = self.choose(&tuple, assigned)?;
-        let quad = quad_of(&tuple, &chosen);
+        let quad = quad_of(&tuple, &chosen, wanted);
+        // What is counted is the packet as it came.
+        let segment = segment_of(packet, flags);
+        if quad.is_nat64() {
+            self.begin_nat64(now, lane, packet, (&quad, &chosen), wanted, out)?;
+        }
         let syn_toa = wanted.toa.filter(|toa| toa.placement.syn && flags.is_some());
         let option_growth = growth(&quad);
         let growth = if syn_toa.is_some() { option_growth } else { 0 };
@@ -219,8 +225,6 @@ impl<P: PortPlan> Director<'_, P> {
             let gain = wanted.toa.filter(|_| flags.is_some()).map_or(0, |_| option_growth);
             self.fits_or_tell(now, lane, packet, (chosen.hop_in, gain), out)?;
         }
-        // What is counted is the packet as it came.
-        let segment = segment_of(packet, flags);
         let isn = isn_of(&packet.headers.transport);
         let client_mss = if isn.is_some() { self.edit_options(packet, wanted) } else { 0 };
         if let Some(proxy) = wanted.proxy {
@@ -264,6 +268,27 @@ impl<P: PortPlan> Director<'_, P> {
             self.closed(now.tick(), &session, Closed::Reused);
             self.counters.sessions_reused = self.counters.sessions_reused.wrapping_add(1);
         }
+    }
+
+    /// The packet that opens a NAT64 session becomes one of IPv4 first: whatever is edited behind this, and the
+    /// address that it comes from once the session has one, is of IPv4.
+    fn begin_nat64<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        packet: &mut Packet<L::Buf>,
+        (quad, chosen): (&Quad, &Chosen),
+        wanted: &Wanted,
+        out: &mut Outputs<L::Buf>,
+    ) -> Result<(), DropReason> {
+        let gain = wanted.toa.map_or(0, |_| growth(quad));
+        let nobody = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), quad.client.1);
+        let from_nobody = Quad { local: nobody, ..*quad };
+        self.into_v4(now, lane, packet, (&from_nobody, chosen.hop_in, gain), out)?;
+        // The server's segments get longer on their way to the client.
+        let way = self.neighbours.hop(chosen.hop_in).ok_or(DropReason::NoRoute)?;
+        self.leave_room_for_v6(lane, packet, chosen.hop_out, self.mtu(lane, way.port));
+        Ok(())
     }
 
     /// Takes out of a SYN what must not reach the server; returns the MSS that it announces, 0 for none.
@@ -345,7 +370,8 @@ impl<P: PortPlan> Director<'_, P> {
         chosen: &Chosen,
     ) -> Result<(Opened, Option<AnyRewrite>), OpenError> {
         let New { quad, isn: client_isn, first } = new;
-        let family = Family::of(&quad.client.0);
+        // Local addresses are of the server's family.
+        let family = Family::of(&quad.server.0);
         let full = wanted.forwarding == Forwarding::FullNat;
         let place = match (wanted.one_way, wanted.pool.filter(|_| full)) {
             (Some(way), _) => Place::Elsewhere(way),
@@ -415,11 +441,11 @@ fn server_isn(key: &[u64; 2], now: Time, quad: &Quad, previous: Option<Previous>
     }
 }
 
-fn quad_of(tuple: &WireTuple, chosen: &Chosen) -> Quad {
+fn quad_of(tuple: &WireTuple, chosen: &Chosen, wanted: &Wanted) -> Quad {
     let client = (tuple.src(), tuple.sport());
     let server = (chosen.addr.ip(), server_port(&chosen.addr, tuple));
-    // Sessions are of one family. Where a tunnel leads to the other one, its server is known by number alone.
-    let same = Family::of(&server.0) == Family::of(&client.0);
+    // Where a tunnel leads to the other family, the session's server is known by number alone.
+    let same = wanted.one_way.is_none() || Family::of(&server.0) == Family::of(&client.0);
     Quad {
         proto: tuple.proto(),
         client,
@@ -438,6 +464,12 @@ fn server_port(addr: &RealAddr, tuple: &WireTuple) -> u16 {
 fn translation(quad: &Quad, seq_delta: u32) -> (Translation, Option<AnyRewrite>) {
     let seq = SeqDeltas { seq: seq_delta, ack: 0 };
     let (deltas, rewrite) = match ends_of(quad) {
+        Some(AnyEnds::V4(ends)) if quad.is_nat64() => {
+            // The packet at hand comes from nobody yet (`begin_nat64`).
+            let first = Ends { client: End::new(0, quad.client.1), ..ends };
+            let rewrite = Rewrite::inbound(&first, first.deltas(), seq).decrement_ttl(true);
+            (ends.deltas(), Some(AnyRewrite::V4(rewrite)))
+        }
         Some(AnyEnds::V4(ends)) => {
             let deltas = ends.deltas();
             (deltas, Some(AnyRewrite::V4(Rewrite::inbound(&ends, deltas, seq).decrement_ttl(true))))

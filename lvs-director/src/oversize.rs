@@ -126,7 +126,7 @@ impl<P: PortPlan> Director<'_, P> {
 
     /// Sends an ICMP error about a packet, if it may have one. The packet must be as it came.
     #[cold]
-    fn tell<L: Lane>(
+    pub(crate) fn tell<L: Lane>(
         &mut self,
         now: Time,
         lane: &mut L,
@@ -179,14 +179,35 @@ impl<P: PortPlan> Director<'_, P> {
         &mut self,
         now: Time,
         lane: &mut L,
-        mut packet: Packet<L::Buf>,
+        packet: Packet<L::Buf>,
         way: &Way,
         out: &mut Outputs<L::Buf>,
     ) -> Result<Verdict, DropReason> {
+        let Way { hop, tunnel } = *way;
+        let growth = tunnel.map_or(0, |tunnel| tunnel.growth());
+        self.cut(lane, packet, (hop, growth), out, |director, lane, piece, out| match tunnel {
+            None => Ok(director.emit(now, lane, piece, hop, out)),
+            Some(tunnel) => director.send_through(now, lane, piece, (hop, &tunnel), out),
+        })
+    }
+
+    /// Cuts a packet into pieces that fit the way to `hop` with `growth` bytes more, and hands each one to `send`.
+    pub(crate) fn cut<L: Lane>(
+        &mut self,
+        lane: &mut L,
+        mut packet: Packet<L::Buf>,
+        (hop, growth): (HopId, u16),
+        out: &mut Outputs<L::Buf>,
+        send: impl Fn(
+            &mut Self,
+            &mut L,
+            Packet<L::Buf>,
+            &mut Outputs<L::Buf>,
+        ) -> Result<Verdict, DropReason>,
+    ) -> Result<Verdict, DropReason> {
         self.complete(&mut packet);
-        let port = self.neighbours.hop(way.hop).ok_or(DropReason::NoRoute)?.port;
+        let port = self.neighbours.hop(hop).ok_or(DropReason::NoRoute)?.port;
         let (csum, vlan) = (packet.buf.l4_csum(), packet.buf.vlan());
-        let growth = way.tunnel.map_or(0, |tunnel| tunnel.growth());
         let most = self.most(lane, &packet, port).saturating_sub(growth);
         let split = SplitV4::new(packet.buf.data(), &packet.headers, csum, most)
             .map_err(|_| DropReason::TooBig)?;
@@ -202,10 +223,7 @@ impl<P: PortPlan> Director<'_, P> {
             let mut one = Packet { buf, headers, port: packet.port };
             one.buf.set_vlan(vlan);
             one.buf.set_l4_csum(csum, headers.l3, headers.l4);
-            verdict = match way.tunnel {
-                None => self.emit(now, lane, one, way.hop, out),
-                Some(tunnel) => self.send_through(now, lane, one, (way.hop, &tunnel), out)?,
-            };
+            verdict = send(self, lane, one, out)?;
             if matches!(verdict, Verdict::Drop(_)) {
                 return Ok(verdict);
             }

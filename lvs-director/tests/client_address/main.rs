@@ -4,6 +4,7 @@
 mod conversation;
 mod first_data;
 mod greeting;
+mod nat64;
 #[path = "../support/mod.rs"]
 mod support;
 mod transfers;

@@ -79,6 +79,16 @@ pub fn spec(forwarding: Forwarding) -> SnapshotSpec {
     }
 }
 
+/// The same with IPv4 servers behind the IPv6 services (NAT64), TCP and UDP.
+pub fn nat64() -> SnapshotSpec {
+    let full = Forwarding::FullNat;
+    let mut spec = spec(full);
+    let (tcp, udp) = (["10.1.0.11:8080", "10.1.0.12:8080"], ["10.1.0.11:53", "10.1.0.12:53"]);
+    spec.services[1] = service("[fd00::80]:80", L4Proto::Tcp, full, &tcp);
+    spec.services.push(service("[fd00::80]:53", L4Proto::Udp, full, &udp));
+    spec
+}
+
 pub fn store_config() -> (StoreConfig, Whole) {
     let config = StoreConfig {
         v4: TableConfig { local_addresses: 2, general: 1000 },
