@@ -15,7 +15,7 @@ use crate::outputs::Outputs;
 use crate::oversize::may_be_cut;
 use core::net::IpAddr;
 use lvs_core::id::HopId;
-use lvs_core::io::{GsoKind, Lane, PacketBuf};
+use lvs_core::io::{GsoKind, L4Csum, Lane, PacketBuf, PortId};
 use lvs_core::plan::PortPlan;
 use lvs_core::session::Quad;
 use lvs_core::session::tcp::flags::SYN;
@@ -96,11 +96,11 @@ impl<P: PortPlan> Director<'_, P> {
                 return Err(reason_of(error));
             }
         }
-        takes_train(lane, packet, way.port)
+        takes(lane, packet.buf.gso().map(|gso| gso.kind), way.port)
     }
 
-    /// Whether a server's packet will fit the way to the client as IPv6, whole or in pieces; when not, the server is
-    /// told what does.
+    /// Whether a server's packet can go to the client as IPv6, whole or in pieces; when it is too large, the server is
+    /// told what is not.
     pub(crate) fn fits_as_v6_or_tell<L: Lane>(
         &mut self,
         now: Time,
@@ -114,15 +114,25 @@ impl<P: PortPlan> Director<'_, P> {
             return Err(DropReason::NeighbourFailed);
         }
         let growth = growth_of(packet.headers.fragment);
-        if !self.is_too_long(lane, packet, way.port, growth) {
-            return Ok(());
-        }
+        let cut = self.is_too_long(lane, packet, way.port, growth);
         let most = self.most(lane, packet, way.port);
-        if may_be_cut(packet, most.saturating_sub(LONGER_PIECE)) {
-            return Ok(());
+        if cut && !may_be_cut(packet, most.saturating_sub(LONGER_PIECE)) {
+            self.tell_too_big(now, lane, packet, (hop, growth), out);
+            return Err(DropReason::TooBig);
         }
-        self.tell_too_big(now, lane, packet, (hop, growth), out);
-        Err(DropReason::TooBig)
+        // A checksum is computed over the whole, which a piece is not, and a train not one datagram.
+        let whole = !cut && growth == LONGER && packet.buf.gso().is_none();
+        if !whole && has_no_checksum(packet) {
+            return Err(DropReason::Nat64NoChecksum);
+        }
+        if usize::from(growth) > packet.buf.headroom() {
+            return Err(DropReason::NoHeadroom);
+        }
+        let train = packet.buf.gso().map(|gso| match gso.kind {
+            GsoKind::TcpV4 | GsoKind::TcpV6 => GsoKind::TcpV6,
+            GsoKind::Udp => GsoKind::Udp,
+        });
+        takes(lane, train, way.port)
     }
 
     /// Sends a server's packet, to which everything else is done, to the client.
@@ -159,7 +169,6 @@ impl<P: PortPlan> Director<'_, P> {
         let unsummed = has_no_checksum(&packet);
         let done = v4_to_v6(&mut packet.buf, &packet.headers, (ends.virt, ends.client), &how);
         packet.headers = done.map_err(reason_of)?;
-        takes_train(lane, &packet, way.port)?;
         if unsummed {
             self.counters.udp_csum_made = self.counters.udp_csum_made.wrapping_add(1);
         }
@@ -246,14 +255,9 @@ const fn is_tcp(transport: &Transport) -> bool {
     matches!(transport, Transport::Tcp { .. })
 }
 
-/// Whether a port can send the train that a packet has become, if it is one.
-fn takes_train<L: Lane>(
-    lane: &L,
-    packet: &Packet<L::Buf>,
-    port: lvs_core::io::PortId,
-) -> Result<(), DropReason> {
-    let kind: Option<GsoKind> = packet.buf.gso().map(|gso| gso.kind);
-    match kind {
+/// Whether a port can send a train of this kind, if there is one.
+fn takes<L: Lane>(lane: &L, train: Option<GsoKind>, port: PortId) -> Result<(), DropReason> {
+    match train {
         Some(kind) if !lane.caps(port).gso.takes(kind) => Err(DropReason::NoGso),
         _ => Ok(()),
     }
@@ -263,6 +267,7 @@ fn takes_train<L: Lane>(
 fn has_no_checksum<B: PacketBuf>(packet: &Packet<B>) -> bool {
     let at = usize::from(packet.headers.l4).saturating_add(6);
     packet.headers.transport == Transport::Udp
+        && packet.buf.l4_csum() != L4Csum::Partial
         && packet.buf.data().get(at..).and_then(<[u8]>::first_chunk::<2>) == Some(&[0, 0])
 }
 
