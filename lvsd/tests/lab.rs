@@ -191,6 +191,18 @@ fn clients_stay_with_their_servers_whatever_worker_gets_them() {
 }
 
 #[test]
+fn ipv4_servers_read_the_ipv6_addresses_of_their_clients() {
+    for_every_user("nat64", |place| {
+        for workers in ["1", "2"] {
+            let made = checks_of(place, &["nat64", "--workers", workers]);
+            for id in ["requests", "peer", "toa", "balance", "upload", "expiry", "silence"] {
+                assert!(made.iter().any(|made| made == id), "{id} is missing: {made:?}");
+            }
+        }
+    });
+}
+
+#[test]
 fn a_run_whose_network_is_broken_fails() {
     for_every_user("broken", |place| {
         // A stub that is no balancer: nobody answers at the VIP.

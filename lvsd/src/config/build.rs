@@ -246,7 +246,7 @@ impl Config {
     /// The size of the session store; its secrets follow from `seed`.
     ///
     /// FullNAT sessions have one slot for each local address and port; all others share
-    /// `sessions` slots for each family that has a service of another kind.
+    /// `sessions` slots for each family that has a service of another kind. NAT64 sessions have both.
     #[must_use]
     pub fn store_config(&self, seed: u64) -> StoreConfig {
         let mut secrets = Secrets::new(seed);
@@ -262,8 +262,8 @@ impl Config {
         let pools = self.pools.iter().filter(|pool| pool.family() == Some(family));
         let locals: u128 = pools.map(super::LocalPool::address_count).sum();
         let general = |service: &Service| {
-            !matches!(service.forwarding, Forwarding::FullNat | Forwarding::Local)
-                && service.family() == family
+            let own = !matches!(service.forwarding, Forwarding::FullNat | Forwarding::Local);
+            (own || service.is_nat64(&self.pools)) && service.family() == family
         };
         TableConfig {
             local_addresses: u16::try_from(locals).unwrap_or(u16::MAX),

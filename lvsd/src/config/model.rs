@@ -563,6 +563,15 @@ impl Service {
     pub fn family(&self) -> Family {
         Family::of(&self.address.ip())
     }
+
+    /// Whether IPv6 clients are led to IPv4 servers: a fullnat service of IPv6 with a pool of IPv4.
+    #[must_use]
+    pub fn is_nat64(&self, pools: &[LocalPool]) -> bool {
+        let pool = self.local_pool.and_then(|index| pools.get(index));
+        self.forwarding == Forwarding::FullNat
+            && self.family() == Family::V6
+            && pool.and_then(LocalPool::family) == Some(Family::V4)
+    }
 }
 
 /// `[[service.server]]`.

@@ -6,7 +6,7 @@ use super::diag::{At, Diagnostic, Sink, Span};
 use super::model::{Config, Forwarding, LocalPool, ServerState, Service, Tunnel};
 use super::range::AddressRange;
 use super::read::Reading;
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 use lvs_core::addr::{Family, Prefix};
 use lvs_core::flow::L4Proto;
 use lvs_core::session::MAX_CLASSES;
@@ -219,7 +219,7 @@ fn services(reading: &Reading, sink: &mut Sink) {
             mark => format!("two services have the mark {mark}"),
         });
         super::served::check(config, service, sink);
-        service_servers(service, written.servers, sink);
+        service_servers(config, service, written.servers, sink);
         server_limits(service, sink);
         slow_start(service, sink);
         one_way(config, service, sink);
@@ -262,21 +262,14 @@ fn timeout_sets(config: &Config, sink: &mut Sink) {
     }
 }
 
-fn service_servers(service: &Service, written: usize, sink: &mut Sink) {
+fn service_servers(config: &Config, service: &Service, written: usize, sink: &mut Sink) {
     let mut addresses = Once::new();
     for server in &service.servers {
         let address = server.address.value;
         addresses.enter(address, &server.address.span, sink, || {
             format!("the service `{}` has the server {address} twice", service.name.value)
         });
-        let tun = service.forwarding == Forwarding::Tun;
-        if Family::of(&address.ip()) != service.family() && !tun {
-            let message = format!("the server {address} is not of the service's address family");
-            let different = Diagnostic::error(&server.address.span, message);
-            let help =
-                "translation between IPv4 and IPv6 is not in this version; a tunnel goes across";
-            sink.push(different.related(&service.address.span, "the service").help(help));
-        }
+        server_family(config, service, &server.address, sink);
     }
     let span = &service.address.span;
     if service.forwarding == Forwarding::Local {
@@ -295,6 +288,32 @@ fn service_servers(service: &Service, written: usize, sink: &mut Sink) {
         let message = format!("every server of `{}` has weight 0", service.name.value);
         sink.push(Diagnostic::warning(span, message).label("refuses every new connection"));
     }
+}
+
+/// A server has the family of its service, or of its pool (NAT64); a tunnel goes across.
+fn server_family(config: &Config, service: &Service, address: &At<SocketAddr>, sink: &mut Sink) {
+    let (family, at) = (Family::of(&address.ip()), address.value);
+    let nat64 = service.is_nat64(&config.pools);
+    if service.forwarding == Forwarding::Tun || (family == service.family()) != nat64 {
+        return;
+    }
+    let (message, help) = match (nat64, family) {
+        (true, _) => (
+            format!("the server {at} is not of the address family of the service's local pool"),
+            "name an IPv4 server, or a local pool of IPv6 addresses",
+        ),
+        (false, Family::V4) => (
+            format!("the server {at} is not of the service's address family"),
+            "IPv6 clients reach IPv4 servers with forwarding = \"fullnat\" and a local pool of IPv4 \
+             addresses; a tunnel goes across, too",
+        ),
+        (false, Family::V6) => (
+            format!("the server {at} is not of the service's address family"),
+            "nothing translates for IPv4 clients of IPv6 servers; a tunnel goes across",
+        ),
+    };
+    let different = Diagnostic::error(&address.span, message);
+    sink.push(different.related(&service.address.span, "the service").help(help));
 }
 
 /// Thresholds and time to drain that contradict what stands beside them.
@@ -423,7 +442,7 @@ fn pool_family(config: &Config, service: &Service, sink: &mut Sink) {
     let Some((pool, range)) = pool.and_then(|pool| Some((pool, pool.addresses.first()?))) else {
         return;
     };
-    if pool.family() != Some(service.family()) {
+    if pool.family() != Some(service.family()) && !service.is_nat64(&config.pools) {
         let message = format!(
             "the addresses of local pool `{}` are not of the service's address family",
             pool.name.value

@@ -76,7 +76,7 @@ pub const DIRECTOR: Section = Section {
         ),
         key(
             "sessions",
-            "integer, NAT sessions of each address family, 1 to 67108864",
+            "integer, NAT and NAT64 sessions of each address family, 1 to 67108864",
             "65536",
             "1000000",
             "How many NAT sessions can live at once. FullNAT sessions are limited by the local pools instead: one for each local address and port. The memory for all is taken at the start; `lvsd check` prints how much.",
@@ -595,7 +595,7 @@ pub const SERVER: Section = Section {
             "address:port",
             "required",
             "\"10.1.0.11:8080\"",
-            "Where the server listens. The family is the service's, except with tun. With dr and tun the port is the service's, and with dr the server is in the network of a port.",
+            "Where the server listens. The family is the service's, except with tun and where a fullnat service of IPv6 has a `local_pool` of IPv4 (NAT64): then it is the pool's. With dr and tun the port is the service's, and with dr the server is in the network of a port.",
         ),
         key(
             "weight",

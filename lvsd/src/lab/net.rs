@@ -1,4 +1,4 @@
-//! The addresses of a lab, in either family.
+//! The addresses of a lab, in either family or, with NAT64, in both.
 
 use super::scenario::{
     CLIENT_IP, DIRECTOR_CLIENTS, DIRECTOR_SERVERS, LOCAL_ADDRESSES, SERVERS, VIP,
@@ -13,10 +13,16 @@ pub(crate) struct Net {
     pub(crate) vip: SocketAddr,
     pub(crate) local_addresses: [IpAddr; 2],
     pub(crate) servers: [SocketAddr; 2],
-    /// Of both subnets.
-    pub(crate) prefix: u8,
-    /// Of one address.
-    pub(crate) host_prefix: u8,
+}
+
+/// The length of an address's subnet.
+pub(crate) const fn subnet(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 24 } else { 64 }
+}
+
+/// The length that means the address alone.
+pub(crate) const fn alone(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
 }
 
 /// The client's address in the servers' subnet, where servers answer it past the director.
@@ -29,8 +35,6 @@ pub(crate) const V4: Net = Net {
     vip: SocketAddr::V4(VIP),
     local_addresses: [IpAddr::V4(LOCAL_ADDRESSES[0]), IpAddr::V4(LOCAL_ADDRESSES[1])],
     servers: [SocketAddr::V4(SERVERS[0].address), SocketAddr::V4(SERVERS[1].address)],
-    prefix: 24,
-    host_prefix: 32,
 };
 
 const fn v6(subnet: u16, host: u16) -> IpAddr {
@@ -49,8 +53,16 @@ pub(crate) const V6: Net = Net {
     vip: at_v6(0xfd00, 0x80, 80),
     local_addresses: [v6(0xfd01, 0x100), v6(0xfd01, 0x101)],
     servers: [at_v6(0xfd01, 0x11, 8080), at_v6(0xfd01, 0x12, 8080)],
-    prefix: 64,
-    host_prefix: 128,
+};
+
+/// IPv6 clients, IPv4 servers.
+pub(crate) const NAT64: Net = Net {
+    client: V6.client,
+    director_clients: V6.director_clients,
+    director_servers: V4.director_servers,
+    vip: V6.vip,
+    local_addresses: V4.local_addresses,
+    servers: V4.servers,
 };
 
 /// Where servers that have the virtual address themselves listen: their own address would do as well, but for the

@@ -1,6 +1,6 @@
 //! The commands that build a scenario's network, as anybody could type them.
 
-use super::net::CLIENT_PAST;
+use super::net::{CLIENT_PAST, alone, subnet};
 use super::reuse;
 use super::scenario::{CLIENT, DIRECTOR, HOSTS, SERVERS, SWITCH, Scenario};
 use core::net::IpAddr;
@@ -28,7 +28,12 @@ impl Step {
     }
 
     /// An address that is of use at once: nobody else in a lab has it, so nobody is asked.
-    fn address(host: &'static str, address: IpAddr, prefix: u8, interface: &str) -> Self {
+    fn address(host: &'static str, address: IpAddr, interface: &str) -> Self {
+        Self::address_in(host, address, subnet(address), interface)
+    }
+
+    /// The same with another length than that of a subnet.
+    fn address_in(host: &'static str, address: IpAddr, prefix: u8, interface: &str) -> Self {
         let at_once = if address.is_ipv6() { " nodad" } else { "" };
         Self::ip(host, &format!("addr add {address}/{prefix} dev {interface}{at_once}"))
     }
@@ -88,10 +93,10 @@ fn client(steps: &mut Vec<Step>, scenario: Scenario, netns: &Paths) {
     steps.push(Step::ip(CLIENT, &format!("link add eth0 type veth {peer}")));
     steps.push(Step::ip(CLIENT, "link set eth0 up"));
     let net = scenario.net();
-    steps.push(Step::address(CLIENT, net.client, net.prefix, "eth0"));
+    steps.push(Step::address(CLIENT, net.client, "eth0"));
     if scenario.has_many_clients() {
         for address in reuse::CLIENTS {
-            steps.push(Step::address(CLIENT, address.into(), net.prefix, "eth0"));
+            steps.push(Step::address(CLIENT, address.into(), "eth0"));
         }
     }
     if !scenario.balances() {
@@ -100,7 +105,7 @@ fn client(steps: &mut Vec<Step>, scenario: Scenario, netns: &Paths) {
     }
     if scenario.answers_past() {
         steps.push(Step::ip(CLIENT, "link set eth1 up"));
-        steps.push(Step::address(CLIENT, CLIENT_PAST.into(), net.prefix, "eth1"));
+        steps.push(Step::address(CLIENT, CLIENT_PAST.into(), "eth1"));
         // Answers from the virtual address come in where the client would not send to it.
         for interface in ["all", "eth0", "eth1"] {
             steps.push(Step::sysctl(CLIENT, &format!("net/ipv4/conf/{interface}/rp_filter"), 0));
@@ -117,12 +122,12 @@ fn director(steps: &mut Vec<Step>, scenario: Scenario) {
         [("clients", net.director_clients), ("servers", net.director_servers)]
     {
         steps.push(Step::ip(DIRECTOR, &format!("link set {interface} up")));
-        steps.push(Step::address(DIRECTOR, address, net.prefix, interface));
+        steps.push(Step::address(DIRECTOR, address, interface));
     }
     // On an interface, or with no route at all but forwarding on, the kernel would answer packets
     // to these addresses itself (RST, ICMP). A blackhole route keeps it silent.
     for address in scenario.floating() {
-        let route = format!("route add blackhole {address}/{}", net.host_prefix);
+        let route = format!("route add blackhole {address}/{}", alone(address));
         steps.push(Step::ip(DIRECTOR, &route));
     }
 }
@@ -132,14 +137,15 @@ fn servers(steps: &mut Vec<Step>, scenario: Scenario) {
     for (server, address) in SERVERS.iter().zip(net.servers) {
         let host = server.name;
         steps.push(Step::ip(host, "link set eth0 up"));
-        steps.push(Step::address(host, address.ip(), net.prefix, "eth0"));
+        steps.push(Step::address(host, address.ip(), "eth0"));
         if scenario.answers_past() {
             // The virtual address is the server's own, and nobody hears of it.
             for (file, value) in [("arp_ignore", 1), ("arp_announce", 2)] {
                 steps.push(Step::sysctl(host, &format!("net/ipv4/conf/all/{file}"), value));
             }
-            steps.push(Step::address(host, net.vip.ip(), net.host_prefix, "lo"));
-            let back = format!("route add 10.0.0.0/{} via {CLIENT_PAST}", net.prefix);
+            steps.push(Step::address_in(host, net.vip.ip(), alone(net.vip.ip()), "lo"));
+            let back =
+                format!("route add 10.0.0.0/{} via {CLIENT_PAST}", subnet(CLIENT_PAST.into()));
             steps.push(Step::ip(host, &back));
         } else if !scenario.is_fullnat() {
             // With FullNAT a server needs no way to the client: it has none.
@@ -185,11 +191,23 @@ mod tests {
     }
 
     #[test]
+    fn nat64_clients_know_ipv6_only_and_its_servers_ipv4() {
+        let lines = lines(Scenario::Nat64);
+        let added = |host| {
+            let begin = format!("{host}# ip addr add ");
+            lines.iter().filter_map(move |line| line.strip_prefix(&begin)).collect::<Vec<_>>()
+        };
+        assert_eq!(added("client"), ["fd00::2/64 dev eth0 nodad"]);
+        assert_eq!(added("server1"), ["10.1.0.11/24 dev eth0"]);
+    }
+
+    #[test]
     fn fullnat_servers_have_no_route_beyond_their_subnet() {
         let routed =
             |s| lines(s).iter().filter(|l| l.starts_with("server") && l.contains("route")).count();
         assert_eq!(routed(Scenario::Fullnat), 0);
         assert_eq!(routed(Scenario::FullnatV6), 0);
+        assert_eq!(routed(Scenario::Nat64), 0);
         assert_eq!(routed(Scenario::Nat), 2);
     }
 }

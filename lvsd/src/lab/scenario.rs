@@ -13,6 +13,8 @@ pub(crate) enum Scenario {
     Nat,
     /// FullNAT between IPv6 clients and servers
     FullnatV6,
+    /// FullNAT between IPv6 clients and IPv4 servers, which read the client's IPv6 address from TOA
+    Nat64,
     /// The servers have the virtual address too and answer the client past the director
     Dr,
     /// The same, with packets to the servers inside others: IP in IP to one, GUE to the other
@@ -36,10 +38,11 @@ pub(crate) enum Scenario {
     Forward,
 }
 
-pub(crate) const ALL: [Scenario; 12] = [
+pub(crate) const ALL: [Scenario; 13] = [
     Scenario::Fullnat,
     Scenario::Nat,
     Scenario::FullnatV6,
+    Scenario::Nat64,
     Scenario::Dr,
     Scenario::Tun,
     Scenario::Udp,
@@ -93,6 +96,7 @@ impl Scenario {
             Self::Fullnat => "fullnat",
             Self::Nat => "nat",
             Self::FullnatV6 => "fullnat-v6",
+            Self::Nat64 => "nat64",
             Self::Dr => "dr",
             Self::Tun => "tun",
             Self::Udp => "udp",
@@ -140,7 +144,11 @@ impl Scenario {
 
     /// Its addresses.
     pub(crate) const fn net(self) -> &'static Net {
-        if matches!(self, Self::FullnatV6) { &net::V6 } else { &net::V4 }
+        match self {
+            Self::FullnatV6 => &net::V6,
+            Self::Nat64 => &net::NAT64,
+            _ => &net::V4,
+        }
     }
 
     /// The servers as the director knows them.
@@ -223,15 +231,16 @@ impl Scenario {
         let mut text = format!(
             "# Written by `lvsd lab`, scenario {name}.\n\
              [director]\nname = \"{name}\"\nsessions = 65536\n\n\
-             [[port]]\nname = \"clients\"\ninterface = \"clients\"\naddresses = [\"{clients}/{prefix}\"]\n\n\
-             [[port]]\nname = \"servers\"\ninterface = \"servers\"\naddresses = [\"{servers}/{prefix}\"]\n\n\
+             [[port]]\nname = \"clients\"\ninterface = \"clients\"\naddresses = [\"{clients}/{near}\"]\n\n\
+             [[port]]\nname = \"servers\"\ninterface = \"servers\"\naddresses = [\"{servers}/{far}\"]\n\n\
              [timeouts]\nprofile = \"lvs\"\ntcp_established = \"{established}\"\ntcp_syn_recv = \"3s\"\n\
              tcp_fin_wait = \"1s\"\ntcp_time_wait = \"1s\"\ntcp_close = \"1s\"\n\
              tcp_close_wait = \"1s\"\ntcp_last_ack = \"1s\"\nudp = \"3s\"\n\n",
             name = self.name(),
             clients = net.director_clients,
             servers = net.director_servers,
-            prefix = net.prefix,
+            near = net::subnet(net.director_clients),
+            far = net::subnet(net.director_servers),
             // Idle connections are to outlive the deadline.
             established = if self == Self::Drain { "60s" } else { "3s" },
         );
@@ -293,6 +302,7 @@ impl Scenario {
             Self::Fullnat | Self::FullnatV6 => {
                 [vip, "FullNAT, round robin, TOA".to_owned(), locals]
             }
+            Self::Nat64 => [vip, "FullNAT from IPv6 to IPv4, TOA".to_owned(), locals],
             Self::Udp => [vip, "FullNAT of datagrams".to_owned(), locals],
             Self::Drain => [vip, "FullNAT, server1 goes away".to_owned(), locals],
             Self::Persist => [vip, "FullNAT, clients stay".to_owned(), locals],
@@ -314,8 +324,10 @@ impl Scenario {
             ],
             Self::Forward => ["kernel routing".to_owned(), String::new(), String::new()],
         };
-        let clients = format!("clients   {}/{}", net.director_clients, net.prefix);
-        let servers = format!("servers   {}/{}", net.director_servers, net.prefix);
+        let clients =
+            format!("clients   {}/{}", net.director_clients, net::subnet(net.director_clients));
+        let servers =
+            format!("servers   {}/{}", net.director_servers, net::subnet(net.director_servers));
         let client = net.client;
         let [a, b, c] = middle;
         let bar = "─".repeat(33);

@@ -39,6 +39,9 @@ pub(super) const STEPS: &[Step] = &[
     short("lab-tun", "the same, with packets inside others", || lab("tun")),
     short("lab-udp", "datagrams over AF_PACKET", || lab("udp")),
     short("lab-fullnat-v6", "real TCP over IPv6", || lab("fullnat-v6")),
+    short("lab-nat64", "IPv6 clients of IPv4 servers, over two threads", || {
+        lab("nat64 --workers 2")
+    }),
     short(
         "lab-reuse-quick",
         "local ports that come around, and a director that starts anew",
