@@ -118,6 +118,8 @@ pub struct Counters {
     pub csum_completed: u64,
     /// Datagrams of IPv4 servers that had no checksum and got one, as IPv6 clients take none without (NAT64).
     pub udp_csum_made: u64,
+    /// INIT and INIT-ACK of SCTP that announce more addresses, which are not translated.
+    pub sctp_multihomed: u64,
     /// ICMP errors about packets of sessions, translated and sent on.
     pub icmp_translated: u64,
     /// ICMP errors made by the director; they count as originated, too.
@@ -164,6 +166,7 @@ impl Default for Counters {
             syn_data_cut: 0,
             csum_completed: 0,
             udp_csum_made: 0,
+            sctp_multihomed: 0,
             icmp_translated: 0,
             icmp_made: 0,
             icmp_limited: 0,
@@ -231,6 +234,7 @@ impl Counters {
             (&mut self.syn_data_cut, other.syn_data_cut),
             (&mut self.csum_completed, other.csum_completed),
             (&mut self.udp_csum_made, other.udp_csum_made),
+            (&mut self.sctp_multihomed, other.sctp_multihomed),
             (&mut self.icmp_translated, other.icmp_translated),
             (&mut self.icmp_made, other.icmp_made),
             (&mut self.icmp_limited, other.icmp_limited),
@@ -278,7 +282,7 @@ impl fmt::Debug for Counters {
 impl Counters {
     /// Every counter but `received` and the drops, by its stable name.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, u64); 34] {
+    pub const fn named(&self) -> [(&'static str, u64); 35] {
         [
             ("forwarded", self.forwarded),
             ("answered", self.answered),
@@ -309,6 +313,7 @@ impl Counters {
             ("syn_data_cut", self.syn_data_cut),
             ("csum_completed", self.csum_completed),
             ("udp_csum_made", self.udp_csum_made),
+            ("sctp_multihomed", self.sctp_multihomed),
             ("icmp_translated", self.icmp_translated),
             ("icmp_made", self.icmp_made),
             ("icmp_limited", self.icmp_limited),
@@ -366,6 +371,7 @@ mod tests {
             syn_data_cut,
             csum_completed,
             udp_csum_made,
+            sctp_multihomed,
             icmp_translated,
             icmp_made,
             icmp_limited,
@@ -403,6 +409,7 @@ mod tests {
             syn_data_cut,
             csum_completed,
             udp_csum_made,
+            sctp_multihomed,
             icmp_translated,
             icmp_made,
             icmp_limited,

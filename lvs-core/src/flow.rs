@@ -12,6 +12,8 @@ pub enum L4Proto {
     Tcp = 6,
     /// User Datagram Protocol.
     Udp = 17,
+    /// Stream Control Transmission Protocol.
+    Sctp = 132,
 }
 
 impl L4Proto {
@@ -27,6 +29,7 @@ impl L4Proto {
         match number {
             6 => Some(Self::Tcp),
             17 => Some(Self::Udp),
+            132 => Some(Self::Sctp),
             _ => None,
         }
     }
@@ -37,6 +40,7 @@ impl fmt::Display for L4Proto {
         f.write_str(match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Sctp => "sctp",
         })
     }
 }

@@ -8,28 +8,79 @@ use crate::session::TcpState;
 use crate::time::Tick;
 use core::time::Duration;
 
+/// How far an SCTP association is, as its time-outs count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SctpPhase {
+    /// Until the cookie has been accepted.
+    Opening,
+    /// Open.
+    Established,
+    /// One side wishes to end.
+    Closing,
+    /// Over.
+    Closed,
+}
+
+impl SctpPhase {
+    /// How many there are.
+    pub const COUNT: usize = 4;
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::Opening, Self::Established, Self::Closing, Self::Closed];
+
+    /// Of a session's state: SCTP uses the states of TCP that mean the same.
+    #[must_use]
+    pub const fn of(state: TcpState) -> Self {
+        match state {
+            TcpState::Established => Self::Established,
+            TcpState::FinWait | TcpState::TimeWait | TcpState::CloseWait | TcpState::LastAck => {
+                Self::Closing
+            }
+            TcpState::Close => Self::Closed,
+            TcpState::None
+            | TcpState::SynSent
+            | TcpState::SynRecv
+            | TcpState::Listen
+            | TcpState::SynAck => Self::Opening,
+        }
+    }
+
+    /// The number as an index.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
 /// Time-outs of one service, or the defaults of all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[doc(alias = "ip_vs_timeout_user")]
 pub struct Timeouts {
     tcp: [Duration; TcpState::COUNT],
     udp: Duration,
+    sctp: [Duration; SctpPhase::COUNT],
 }
 
 const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
+/// Those of SCTP in every profile: Linux `net/netfilter/ipvs/ip_vs_proto_sctp.c`, `sctp_timeouts`. The systems that
+/// the `lvs` profile follows have none, and RFC 9260 names none for those in between.
+const SCTP: [Duration; SctpPhase::COUNT] = [s(60), s(900), s(60), s(10)];
+
 impl Timeouts {
     /// The default: as alibaba/LVS v3 and DPVS, and as the reference deployment.
     pub const LVS: Self = Self {
         tcp: [s(2), s(90), s(3), s(30), s(7), s(7), s(3), s(7), s(7), s(120), s(30)],
         udp: s(300),
+        sctp: SCTP,
     };
     /// Linux IPVS.
     pub const KERNEL: Self = Self {
         tcp: [s(2), s(900), s(120), s(60), s(120), s(120), s(10), s(60), s(30), s(120), s(120)],
         udp: s(300),
+        sctp: SCTP,
     };
     /// RFC 5382 section 5 (established 2 h 4 min, transitory 4 min), RFC 4787 section 4.3 (5 min).
     pub const RFC: Self = Self {
@@ -47,6 +98,7 @@ impl Timeouts {
             s(240),
         ],
         udp: s(300),
+        sctp: SCTP,
     };
 
     /// A profile by name: `lvs`, `kernel`, `rfc`.
@@ -72,6 +124,21 @@ impl Timeouts {
         self.udp
     }
 
+    /// Of an SCTP association.
+    #[must_use]
+    pub fn sctp(&self, phase: SctpPhase) -> Duration {
+        self.sctp.get(phase.index()).copied().unwrap_or(Duration::ZERO)
+    }
+
+    /// The same with another time-out for one phase of SCTP.
+    #[must_use]
+    pub fn with_sctp(mut self, phase: SctpPhase, timeout: Duration) -> Self {
+        if let Some(place) = self.sctp.get_mut(phase.index()) {
+            *place = timeout;
+        }
+        self
+    }
+
     /// The same with another time-out for one TCP state.
     #[must_use]
     pub fn with_tcp(mut self, state: TcpState, timeout: Duration) -> Self {
@@ -91,7 +158,11 @@ impl Timeouts {
     /// In ticks, as the session store counts.
     #[must_use]
     pub fn ticks(&self) -> TimeoutTicks {
-        TimeoutTicks { tcp: self.tcp.map(Tick::covering), udp: Tick::covering(self.udp) }
+        TimeoutTicks {
+            tcp: self.tcp.map(Tick::covering),
+            udp: Tick::covering(self.udp),
+            sctp: self.sctp.map(Tick::covering),
+        }
     }
 }
 
@@ -106,6 +177,7 @@ impl Default for Timeouts {
 pub struct TimeoutTicks {
     pub(crate) tcp: [u32; TcpState::COUNT],
     pub(crate) udp: u32,
+    pub(crate) sctp: [u32; SctpPhase::COUNT],
 }
 
 impl Default for TimeoutTicks {

@@ -5,6 +5,7 @@ use crate::icmp::is_error;
 use crate::one_packet::Served;
 use crate::open::Before;
 use crate::outputs::Outputs;
+use crate::sctp::is_sctp;
 use core::net::IpAddr;
 use lvs_core::addr::{Family, MacAddr, is_martian_source};
 use lvs_core::io::{L4Csum, Lane, PacketBuf, PortId};
@@ -89,6 +90,8 @@ impl<P: PortPlan> Director<'_, P> {
                 Ok(candidate) => return self.carry(now, lane, packet, &tuple, candidate, out),
                 Err(nowhere) => missed = nowhere,
             }
+        } else if is_sctp(&packet.headers) {
+            return self.sctp(now, lane, packet, role, out);
         }
         if let Some(handed) = self.elsewhere(&packet, role) {
             return handed;

@@ -118,7 +118,7 @@ impl<P: PortPlan> Director<'_, P> {
     ) {
         let Some(session) = self.store.session(id) else { return };
         let over = matches!(session.state, TcpState::TimeWait | TcpState::Close);
-        if session.quad.proto == L4Proto::Udp || over {
+        if session.quad.proto != L4Proto::Tcp || over {
             if let Some(session) = self.store.close(id) {
                 self.generation.ended(session.server);
                 self.closed(now.tick(), &session, Closed::Drained);

@@ -317,7 +317,7 @@ fn beside<B: PacketBuf>(packet: &B) -> u8 {
     u8::from(csum == L4Csum::Partial) * kind::PARTIAL
 }
 
-/// Frames that have nothing to do with what the short way reads: IPv4 without TCP, UDP over IPv6.
+/// Frames that have nothing to do with what the short way reads: IPv4 without TCP, UDP and SCTP over IPv6.
 fn is_apart(frame: &[u8]) -> bool {
     match frame.get(12..24) {
         Some([0x08, 0x00, 0x45, .., protocol]) => *protocol != L4Proto::Tcp.number(),
@@ -325,7 +325,9 @@ fn is_apart(frame: &[u8]) -> bool {
             // Of a later TCP fragment that says so, order means nothing.
             frame.get(54) == Some(&L4Proto::Udp.number())
         }
-        Some([0x86, 0xdd, _, _, _, _, _, _, next, ..]) => *next == L4Proto::Udp.number(),
+        Some([0x86, 0xdd, _, _, _, _, _, _, next, ..]) => {
+            *next == L4Proto::Udp.number() || *next == L4Proto::Sctp.number()
+        }
         _ => false,
     }
 }

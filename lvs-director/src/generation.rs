@@ -454,7 +454,7 @@ const LOOKS: usize = 8;
 
 /// The server has not agreed yet.
 pub(crate) const fn is_half_open(state: TcpState) -> bool {
-    matches!(state, TcpState::SynRecv | TcpState::SynSent)
+    matches!(state, TcpState::SynRecv | TcpState::SynSent | TcpState::SynAck)
 }
 
 /// Its sessions are to end.

@@ -81,6 +81,7 @@ mod outputs;
 mod oversize;
 mod proxy;
 mod reset;
+mod sctp;
 mod short;
 mod stray;
 mod syn;

@@ -8,10 +8,11 @@ use crate::director::{Director, Report};
 use crate::one_way::{Way, take_hop};
 use crate::outputs::Outputs;
 use crate::proxy::proxy_of;
+use crate::sctp::is_sctp;
 use core::net::{IpAddr, Ipv4Addr};
 use lvs_core::addr::{Family, LocalAddress, RealAddr};
 use lvs_core::event::{Closed, Event};
-use lvs_core::flow::{Direction, WireTuple};
+use lvs_core::flow::{Direction, L4Proto, WireTuple};
 use lvs_core::id::{HopId, PoolId, ServerId, ServiceId, SessionId, TimeoutClass};
 use lvs_core::io::{Lane, PacketBuf};
 use lvs_core::plan::PortPlan;
@@ -72,6 +73,8 @@ enum Leaving {
     Translated(AnyRewrite, HopId),
     /// As it came.
     OneWay(Way),
+    /// SCTP, of a session with these ends.
+    Sctp(Quad, HopId),
 }
 
 /// A new session as its first packet has it.
@@ -136,6 +139,9 @@ impl<P: PortPlan> Director<'_, P> {
             return Err(self.expired(now, lane, &packet, out));
         }
         let wanted = self.wanted(service).ok_or(DropReason::NoService)?;
+        if is_sctp(&packet.headers) {
+            self.may_open_sctp(&packet, &wanted)?;
+        }
         let seen = self.seen_by_scheduler(service, tuple, &packet);
         let assigned = self.assign(now, service, &seen).ok_or_else(|| {
             self.events.push(Event::NoServer { service });
@@ -183,6 +189,9 @@ impl<P: PortPlan> Director<'_, P> {
                 let csum = packet.buf.l4_csum();
                 rewrite.apply(packet.buf.data_mut(), &packet.headers, csum).map_err(reason_of)?;
                 Ok(self.emit(now, lane, packet, *hop, out))
+            }
+            Leaving::Sctp(quad, hop) => {
+                self.send_sctp(now, lane, packet, (quad, Direction::Inbound), *hop, out)
             }
             Leaving::OneWay(way) => {
                 take_hop(&mut packet)?;
@@ -254,8 +263,13 @@ impl<P: PortPlan> Director<'_, P> {
         if let Some(carried) = self.generation.carried(chosen.server) {
             count(carried, Direction::Inbound, segment);
         }
+        let sctp = is_sctp(&packet.headers);
         let leaving = match (way, rewrite) {
             (Some(way), _) => Leaving::OneWay(way),
+            (None, _) if sctp => {
+                let quad = self.begin_sctp(packet, session).ok_or(DropReason::NoSession)?;
+                Leaving::Sctp(quad, chosen.hop_in)
+            }
             (None, rewrite) => {
                 Leaving::Translated(rewrite.ok_or(DropReason::NoSession)?, chosen.hop_in)
             }
@@ -349,7 +363,7 @@ impl<P: PortPlan> Director<'_, P> {
         let (opened, rewrite) = opened.map_err(|error| self.refused(error, wanted))?;
         self.neighbours.hold(chosen.hop_in);
         self.neighbours.hold(chosen.hop_out);
-        let state = if new.isn.is_some() { TcpState::SynRecv } else { TcpState::None };
+        let state = first_state(&new.quad);
         self.generation.moved(&self.shared, chosen.server, None, Some(state));
         self.counters.sessions_opened = self.counters.sessions_opened.wrapping_add(1);
         if let Some(carried) = self.generation.carried(chosen.server) {
@@ -387,7 +401,7 @@ impl<P: PortPlan> Director<'_, P> {
         let open = Open {
             quad: *quad,
             place,
-            state: if tcp { TcpState::SynRecv } else { TcpState::None },
+            state: first_state(quad),
             // One whose replies do not pass here waits for nothing.
             plain: !tcp || wanted.one_way.is_some(),
             server: chosen.server,
@@ -452,6 +466,14 @@ fn quad_of(tuple: &WireTuple, chosen: &Chosen, wanted: &Wanted) -> Quad {
         virt: (tuple.dst(), tuple.dport()),
         local: client,
         server: if same { server } else { (tuple.dst(), server.1) },
+    }
+}
+
+/// The state that a session begins with.
+const fn first_state(quad: &Quad) -> TcpState {
+    match quad.proto {
+        L4Proto::Tcp | L4Proto::Sctp => TcpState::SynRecv,
+        L4Proto::Udp => TcpState::None,
     }
 }
 

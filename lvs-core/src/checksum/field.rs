@@ -15,13 +15,14 @@ pub const fn udp_field(computed: u16) -> u16 {
     }
 }
 
-/// The checksum of a TCP segment or UDP datagram whose field is zero or left out of `data`.
+/// The checksum of a TCP segment or UDP datagram whose field is zero or left out of `data`. SCTP has another one,
+/// which is no sum.
 /// `data` is the sum of transport header and payload, `l4_len` their length in bytes.
 #[must_use]
 pub const fn l4_checksum(pair: AddrPair, proto: L4Proto, l4_len: u32, data: Sum) -> u16 {
     let computed = pair.pseudo(proto.number(), l4_len).sum(data).checksum();
     match proto {
-        L4Proto::Tcp => computed,
+        L4Proto::Tcp | L4Proto::Sctp => computed,
         L4Proto::Udp => udp_field(computed),
     }
 }
@@ -44,12 +45,13 @@ impl core::error::Error for NoChecksumField {}
 /// gives a checksum that the receiver refuses.
 ///
 /// # Errors
-/// [`NoChecksumField`] when `l4` ends before the field.
+/// [`NoChecksumField`] when `l4` ends before the field, and for SCTP, which has none of this kind.
 pub fn complete_partial(l4: &mut [u8], proto: L4Proto) -> Result<u16, NoChecksumField> {
     let computed = Sum::ZERO.bytes(l4).checksum();
     let (at, value) = match proto {
         L4Proto::Tcp => (16, computed),
         L4Proto::Udp => (6, udp_field(computed)),
+        L4Proto::Sctp => return Err(NoChecksumField),
     };
     let field = l4.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<2>).ok_or(NoChecksumField)?;
     *field = value.to_be_bytes();

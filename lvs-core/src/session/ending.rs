@@ -29,6 +29,17 @@ impl<P: PortPlan> SessionStore<'_, P> {
         }
     }
 
+    /// Another state for a session whose packets do not tell it by TCP flags (SCTP). Returns the one before; `None`
+    /// when the handle is stale.
+    pub fn set_state(&mut self, id: SessionId, state: TcpState) -> Option<TcpState> {
+        let classes = self.classes.get(..self.used_classes).unwrap_or_default();
+        if id.v6 {
+            self.v6.set_state(id, state, classes)
+        } else {
+            self.v4.set_state(id, state, classes)
+        }
+    }
+
     /// Whether a candidate's session owes a reset to whoever sends.
     #[must_use]
     pub fn owes_reset(&self, candidate: Candidate) -> bool {
@@ -63,6 +74,18 @@ impl<L: Line> Table<'_, L> {
         tail.last_seen = now.0;
         let before = TcpState::from_number(tail.state_number());
         self.relist(slot, TcpState::Close, classes);
+        Some(before)
+    }
+
+    fn set_state(
+        &mut self,
+        id: SessionId,
+        state: TcpState,
+        classes: &[TimeoutTicks],
+    ) -> Option<TcpState> {
+        let slot = self.resolve(id)?;
+        let before = TcpState::from_number(self.lines.get(slot as usize)?.tail().state_number());
+        self.relist(slot, state, classes);
         Some(before)
     }
 

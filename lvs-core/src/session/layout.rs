@@ -68,13 +68,18 @@ impl Tail {
     }
 
     pub(super) const fn proto(&self) -> L4Proto {
-        if self.state_kind & 0x30 == 0x10 { L4Proto::Udp } else { L4Proto::Tcp }
+        match self.state_kind & 0x30 {
+            0x10 => L4Proto::Udp,
+            0x20 => L4Proto::Sctp,
+            _ => L4Proto::Tcp,
+        }
     }
 
     pub(super) const fn set_kind(&mut self, proto: L4Proto, state: u8) {
         let proto = match proto {
             L4Proto::Tcp => 0x00,
             L4Proto::Udp => 0x10,
+            L4Proto::Sctp => 0x20,
         };
         self.state_kind = proto | (state & 0x0f);
     }

@@ -8,7 +8,7 @@ use super::tcp::{self, Seen, TcpState};
 use super::{
     First, Missed, Open, OpenError, Opened, Place, Previous, Reserved, Session, Translation,
 };
-use crate::flow::Direction;
+use crate::flow::{Direction, L4Proto};
 use crate::key::{TableKey, side};
 use crate::plan::PortPlan;
 use crate::time::Tick;
@@ -142,6 +142,10 @@ impl<L: Line> Table<'_, L> {
             self.lists.unlink(id, slot, self.cold);
         }
         let cold = self.cold.get_mut(slot as usize)?;
+        if session.quad.proto == L4Proto::Sctp {
+            // A tag, which is no floor for the numbers of the port's next session.
+            cold.server_ack = 0;
+        }
         // Never 0 again: 0 means that the slot has held no session yet.
         cold.generation = cold.generation.wrapping_add(1).max(1);
         self.free.push(slot);

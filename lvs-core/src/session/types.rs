@@ -298,9 +298,9 @@ pub struct Detail {
     pub client_isn: u32,
     /// The server's first data sequence number; 0 once plain.
     pub server_first: u32,
-    /// End of the server's newest data, in its number space.
+    /// End of the server's newest data, in its number space. Of SCTP the tag that the client chose.
     pub server_seq_end: u32,
-    /// The server's newest acknowledgement, in its number space.
+    /// The server's newest acknowledgement, in its number space. Of SCTP the tag that the server chose.
     pub server_ack: u32,
     /// Maximum segment size that the client announced; 0 = none.
     pub client_mss: u16,
@@ -322,7 +322,7 @@ pub struct Session {
     pub id: SessionId,
     /// Its addresses.
     pub quad: Quad,
-    /// Its TCP state; `None` for UDP.
+    /// Its TCP state; `None` for UDP; of SCTP the one that means the same ([`SctpPhase`](crate::timeouts::SctpPhase)).
     pub state: TcpState,
     /// Handshake over and nothing pending.
     pub plain: bool,

@@ -2,7 +2,8 @@
 
 use super::marks::MarkRule;
 use super::{
-    LocalPool, PoolSpec, Role, RouteV4, ServiceSpec, Snapshot, SnapshotError, SnapshotSpec,
+    LocalPool, PoolSpec, Role, RouteV4, ServerSpec, ServiceSpec, Snapshot, SnapshotError,
+    SnapshotSpec,
 };
 use crate::addr::{Family, Prefix, RealAddr, VirtualAddr};
 use crate::flow::L4Proto;
@@ -10,7 +11,9 @@ use crate::id::{LocalId, PoolId, ServerId, ServiceId, TimeoutClass};
 use crate::io::PortId;
 use crate::map::FixedMap;
 use crate::near::NearMap;
-use crate::service::{Forwarding, RealServer, ServerState, ServiceKey, VirtualService};
+use crate::service::{
+    ClientAddrMode, Forwarding, RealServer, ServerState, ServiceKey, VirtualService,
+};
 use crate::session::{LocalSource, MAX_CLASSES};
 use crate::timeouts::Timeouts;
 use alloc::boxed::Box;
@@ -208,6 +211,16 @@ impl SnapshotSpec {
             if none || needed.any(|family| pool.of(family).is_empty()) {
                 return Err(SnapshotError::PoolFamily(spec.key));
             }
+        }
+        // Ports and chunks of SCTP need replies that pass here, and CRC32c no change of version.
+        let other = |server: &ServerSpec| Family::of(&server.addr.ip()) != family;
+        if spec.key.proto == L4Proto::Sctp
+            && (spec.forwarding.is_one_way()
+                || spec.forwarding == Forwarding::Local
+                || spec.client_addr != ClientAddrMode::None
+                || spec.servers.iter().any(other))
+        {
+            return Err(SnapshotError::Sctp(spec.key));
         }
         let by_mark = spec.key.mark != 0 && spec.forwarding == Forwarding::Nat;
         if spec.flags.one_packet && (by_mark || spec.forwarding == Forwarding::FullNat) {

@@ -187,6 +187,8 @@ pub enum SnapshotError {
     ServerPort(RealAddr),
     /// A server of a DR service lies in no connected prefix.
     ServerBehindRouter(RealAddr),
+    /// SCTP goes with NAT and FullNAT within one address family, and its servers are not told who the client is.
+    Sctp(ServiceKey),
     /// Each datagram for itself does not go with FullNAT, nor with NAT by mark.
     OnePacket(ServiceKey),
     /// A connection id of QUIC has 1 to 20 bytes.
@@ -226,6 +228,9 @@ impl fmt::Display for SnapshotError {
             }
             Self::ServerBehindRouter(addr) => {
                 write!(f, "DR needs server {addr} in a connected prefix; use TUN to go farther")
+            }
+            Self::Sctp(key) => {
+                write!(f, "{key} needs nat or fullnat, one address family, and no client_addr")
             }
             Self::OnePacket(key) => {
                 write!(

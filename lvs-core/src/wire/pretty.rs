@@ -84,6 +84,7 @@ fn ip(f: &mut fmt::Formatter<'_>, frame: &[u8], headers: &Headers) -> fmt::Resul
         Transport::Icmp { kind, code } => icmp(f, frame, headers, kind, code)?,
         Transport::Other(PROTOCOL_UDP) => f.write_str("udp")?,
         Transport::Other(super::PROTOCOL_TCP) => f.write_str("tcp")?,
+        Transport::Other(132) => f.write_str("sctp")?,
         Transport::Other(protocol) => write!(f, "protocol {protocol}")?,
     }
     let length = headers.end.saturating_sub(u32::from(headers.payload));

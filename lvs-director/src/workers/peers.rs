@@ -119,6 +119,7 @@ impl Parcel {
             None => (PACKET, gso, pair(self.payload, size)),
             Some(Ports { proto: L4Proto::Tcp, src, dst }) => (PIECE, 1, pair(src, dst)),
             Some(Ports { proto: L4Proto::Udp, src, dst }) => (PIECE, 2, pair(src, dst)),
+            Some(Ports { proto: L4Proto::Sctp, src, dst }) => (PIECE, 3, pair(src, dst)),
         };
         [
             kind << 28 | passes | csum << 20 | gso << 16 | u32::from(self.port.0),
@@ -149,7 +150,11 @@ impl Parcel {
             ports: None,
         };
         if head >> 28 == PIECE {
-            let proto = if head >> 16 & 15 == 1 { L4Proto::Tcp } else { L4Proto::Udp };
+            let proto = match head >> 16 & 15 {
+                1 => L4Proto::Tcp,
+                2 => L4Proto::Udp,
+                _ => L4Proto::Sctp,
+            };
             return Self { payload: l4, ..parcel }.with(Some(Ports {
                 proto,
                 src: payload,
@@ -363,7 +368,7 @@ mod tests {
             let parcel =
                 Parcel { port, passes, csum, vlan, gso, l3: 14, l4: 34, payload: 54, ports };
             assert_eq!(Parcel::from_meta(parcel.meta()), parcel);
-            for proto in [L4Proto::Tcp, L4Proto::Udp] {
+            for proto in [L4Proto::Tcp, L4Proto::Udp, L4Proto::Sctp] {
                 let ports = Some(Ports { proto, src: 65535, dst: 53 });
                 let piece = Parcel { gso: None, payload: 34, ports, ..parcel };
                 assert_eq!(Parcel::from_meta(piece.meta()), piece);

@@ -243,7 +243,7 @@ fn what_has_no_counterpart_is_dropped_with_a_reason() {
     let mut stage = plan(untold).stage();
     connect(&mut stage);
     stage.refused(
-        DropReason::UnsupportedProtocol,
+        DropReason::NoService,
         CLIENTS,
         raw(132).from("fd00::2").to("fd00::80").payload_len(40).build_buf(),
     );

@@ -89,6 +89,16 @@ pub fn nat64() -> SnapshotSpec {
     spec
 }
 
+/// The services of [`spec`] for SCTP, IPv4 and IPv6.
+pub fn sctp(forwarding: Forwarding) -> SnapshotSpec {
+    let mut spec = spec(forwarding);
+    spec.services.truncate(2);
+    for service in &mut spec.services {
+        (service.key.proto, service.client_addr) = (L4Proto::Sctp, ClientAddrMode::None);
+    }
+    spec
+}
+
 pub fn store_config() -> (StoreConfig, Whole) {
     let config = StoreConfig {
         v4: TableConfig { local_addresses: 2, general: 1000 },

@@ -228,7 +228,8 @@ fn addresses(
     let (src, dst) = same_family(client.ip(), virt.ip());
     let family = if src.is_ipv4() { 0x10 } else { 0x20 };
     let transport = match proto {
-        L4Proto::Tcp => 1,
+        // What makes a connection is a stream to this protocol.
+        L4Proto::Tcp | L4Proto::Sctp => 1,
         L4Proto::Udp => 2,
     };
     writer.bytes(&V2_SIGNATURE);

@@ -11,7 +11,7 @@ use lvs_core::id::{ServerId, ServiceId};
 use lvs_core::session::{Quad, TcpState};
 use lvs_core::snapshot::ServiceSpec;
 use lvs_core::time::{Tick, Time};
-use lvs_core::timeouts::Timeouts;
+use lvs_core::timeouts::{SctpPhase, Timeouts};
 use std::collections::{HashMap, VecDeque};
 
 /// A session of the model.
@@ -76,6 +76,7 @@ impl Session {
         match self.quad.proto {
             L4Proto::Tcp => self.timeouts.tcp(self.state),
             L4Proto::Udp => self.timeouts.udp(),
+            L4Proto::Sctp => self.timeouts.sctp(SctpPhase::of(self.state)),
         }
     }
 
