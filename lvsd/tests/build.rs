@@ -10,7 +10,7 @@ use lvs_core::service::{ClientAddrMode, Forwarding, NoToaRoom, ServerState, Time
 use lvs_core::session::{SessionStore, TcpState};
 use lvs_core::shared::Thresholds;
 use lvs_core::snapshot::{SelfOwner as CoreOwner, Snapshot};
-use lvs_core::timeouts::Timeouts;
+use lvs_core::timeouts::{SctpPhase, Timeouts};
 use lvsd::config::schema::TIMEOUTS;
 use lvsd::config::{self, BuildError, Config, Profile, Secrets, SelfOwner};
 
@@ -105,8 +105,14 @@ fn the_ports_of_a_pool_are_those_of_the_plan() {
     assert_eq!(config.store_config(0).v4.local_addresses, 12);
 }
 
-/// In the order of the schema, without `profile`: eleven TCP states by name, then UDP.
+/// In the order of the schema, without `profile`: eleven TCP states by name, UDP, four phases of SCTP.
 fn value(timeouts: &Timeouts, key: &str) -> Duration {
+    let phase = |phase: &SctpPhase| {
+        key.strip_prefix("sctp_").is_some_and(|name| name == format!("{phase:?}").to_lowercase())
+    };
+    if let Some(phase) = SctpPhase::ALL.into_iter().find(phase) {
+        return timeouts.sctp(phase);
+    }
     let state = |state: &TcpState| key.strip_prefix("tcp_") == Some(&state_key(*state));
     TcpState::ALL.into_iter().find(state).map_or(timeouts.udp(), |state| timeouts.tcp(state))
 }

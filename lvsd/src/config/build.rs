@@ -27,7 +27,7 @@ use lvs_core::snapshot::{
     self, Interface, MarkRule, PoolSpec, ServerSpec, ServiceSpec, SnapshotError, SnapshotSpec,
     StaticNeighbour,
 };
-use lvs_core::timeouts;
+use lvs_core::timeouts::{self, SctpPhase};
 use lvs_director::{DirectorConfig, ErrorRate, FragmentConfig};
 
 /// The configuration cannot be carried out.
@@ -382,9 +382,25 @@ impl Timeouts {
                 timeouts = timeouts.with_tcp(state, timeout);
             }
         }
+        for phase in SctpPhase::ALL {
+            if let Some(timeout) = self.sctp(phase) {
+                timeouts = timeouts.with_sctp(phase, timeout);
+            }
+        }
         match self.udp {
             Some(timeout) => timeouts.with_udp(timeout),
             None => timeouts,
+        }
+    }
+
+    /// What is set for a phase of SCTP.
+    #[must_use]
+    pub const fn sctp(&self, phase: SctpPhase) -> Option<Duration> {
+        match phase {
+            SctpPhase::Opening => self.sctp_opening,
+            SctpPhase::Established => self.sctp_established,
+            SctpPhase::Closing => self.sctp_closing,
+            SctpPhase::Closed => self.sctp_closed,
         }
     }
 

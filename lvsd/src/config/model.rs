@@ -150,6 +150,14 @@ pub struct Timeouts {
     pub tcp_synack: Option<Duration>,
     /// UDP.
     pub udp: Option<Duration>,
+    /// SCTP until the cookie has been accepted.
+    pub sctp_opening: Option<Duration>,
+    /// SCTP, open.
+    pub sctp_established: Option<Duration>,
+    /// SCTP, one side wishes to end.
+    pub sctp_closing: Option<Duration>,
+    /// SCTP, over.
+    pub sctp_closed: Option<Duration>,
 }
 
 /// Who answers for a port's own addresses.

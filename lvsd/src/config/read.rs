@@ -14,7 +14,6 @@ use super::model::{
 use super::range::PortRange;
 use super::reader::{Table, Wrong, open_all};
 use super::{guess, schema, value};
-use lvs_core::flow::L4Proto;
 use service::{PoolNames, service};
 use toml::de::{DeTable, DeValue};
 
@@ -164,7 +163,7 @@ fn workers(written: &DeValue<'_>) -> Result<u16, Wrong> {
         .help("the low bits of a local port say whose a reply is; write 2, 4, 8, 16, 32 or 64"))
 }
 
-/// The twelve timeouts have one type, one reader and one name each.
+/// The sixteen timeouts have one type, one reader and one name each.
 fn timeouts(table: &mut Table<'_, '_>, sink: &mut Sink) -> Timeouts {
     let profiles = [("lvs", Profile::Lvs), ("kernel", Profile::Kernel), ("rfc", Profile::Rfc)];
     let profile = table.optional("profile", |v| value::choice(v, &profiles), sink);
@@ -184,6 +183,10 @@ fn timeouts(table: &mut Table<'_, '_>, sink: &mut Sink) -> Timeouts {
         tcp_listen: duration("tcp_listen"),
         tcp_synack: duration("tcp_synack"),
         udp: duration("udp"),
+        sctp_opening: duration("sctp_opening"),
+        sctp_established: duration("sctp_established"),
+        sctp_closing: duration("sctp_closing"),
+        sctp_closed: duration("sctp_closed"),
     }
 }
 
@@ -219,8 +222,7 @@ fn mark(table: &mut Table<'_, '_>, sink: &mut Sink) -> Option<Mark> {
     let mark = table.required("mark", number, sink);
     let from = table.optional("from", value::prefix, sink);
     let to = table.optional("to", value::prefix, sink);
-    let protocols = [("tcp", L4Proto::Tcp), ("udp", L4Proto::Udp)];
-    let protocol = table.optional("protocol", |v| value::choice(v, &protocols), sink);
+    let protocol = table.optional("protocol", |v| value::choice(v, &value::PROTOCOLS), sink);
     let ports = table.optional("ports", value::port_range, sink);
     Some(Mark {
         mark: mark?,

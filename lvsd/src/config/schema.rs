@@ -279,7 +279,13 @@ pub const MARK: Section = Section {
             "\"10.0.0.90/32\"",
             "Where they go. A single address becomes a virtual address of the director; a longer range has to be routed to it.",
         ),
-        key("protocol", "\"tcp\" or \"udp\"", "both", "\"tcp\"", "Their transport protocol."),
+        key(
+            "protocol",
+            "\"tcp\", \"udp\" or \"sctp\"",
+            "all",
+            "\"tcp\"",
+            "Their transport protocol.",
+        ),
         key("ports", "first-last, 1 to 65535", "all", "\"80-443\"", "Their destination ports."),
     ],
     inner: &[],
@@ -312,7 +318,13 @@ pub const SERVICE: Section = Section {
             "7",
             "Instead of `address`: all packets that `[[mark]]` gives this mark, of the family of the servers. The servers' port is usually 0, the one that was asked for.",
         ),
-        key("protocol", "\"tcp\" or \"udp\"", "\"tcp\"", "\"tcp\"", "The transport protocol."),
+        key(
+            "protocol",
+            "\"tcp\", \"udp\" or \"sctp\"",
+            "\"tcp\"",
+            "\"tcp\"",
+            "The transport protocol. `sctp` goes with nat and fullnat; an association lives by its first pair of addresses.",
+        ),
         key(
             "forwarding",
             "\"fullnat\", \"nat\", \"dr\", \"tun\" or \"local\"",
@@ -498,6 +510,22 @@ const TIMEOUT_KEYS: &[Key] = &[
         "A SYN proxy has answered and waits for the client; there is none in this version.",
     ),
     key("udp", "duration", "300s / 300s / 300s", "\"300s\"", "UDP, counted from the last packet."),
+    key(
+        "sctp_opening",
+        "duration",
+        "60s / 60s / 60s",
+        "\"60s\"",
+        "SCTP, from INIT until the cookie is accepted.",
+    ),
+    key("sctp_established", "duration", "900s / 900s / 900s", "\"900s\"", "SCTP, open."),
+    key("sctp_closing", "duration", "60s / 60s / 60s", "\"60s\"", "SCTP, after a SHUTDOWN."),
+    key(
+        "sctp_closed",
+        "duration",
+        "10s / 10s / 10s",
+        "\"10s\"",
+        "SCTP, after SHUTDOWN COMPLETE or ABORT.",
+    ),
 ];
 
 /// `[timeouts]`.

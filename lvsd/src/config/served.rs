@@ -11,6 +11,26 @@ pub(super) fn check(config: &Config, service: &Service, sink: &mut Sink) {
     marks(config, service, sink);
     local(config, service, sink);
     datagrams(service, sink);
+    sctp(config, service, sink);
+}
+
+/// Ports of SCTP are translated, replies have to pass here, and its checksum stays in one IP version.
+fn sctp(config: &Config, service: &Service, sink: &mut Sink) {
+    if service.protocol != L4Proto::Sctp || service.mark.is_some() {
+        return;
+    }
+    let span = &service.address.span;
+    let name = service.forwarding.name();
+    if !matches!(service.forwarding, Forwarding::Nat | Forwarding::FullNat) {
+        let message = format!("protocol = \"sctp\" does not go with {name}");
+        let help = "write forwarding = \"nat\" or \"fullnat\"";
+        sink.push(Diagnostic::error(span, message).help(help));
+    }
+    if service.is_nat64(&config.pools) {
+        let message = "protocol = \"sctp\" does not go from IPv6 to IPv4";
+        let help = "name a local pool and servers of IPv6";
+        sink.push(Diagnostic::error(span, message).help(help));
+    }
 }
 
 /// Port 0 of a server is the one that the client asked for, so the service must have many.

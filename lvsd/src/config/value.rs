@@ -8,7 +8,12 @@ use super::reader::{Wrong, article};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use lvs_core::addr::{Family, MacAddr, Prefix, is_martian_source};
+use lvs_core::flow::L4Proto;
 use toml::de::DeValue;
+
+/// The words for transport protocols.
+pub(super) const PROTOCOLS: [(&str, L4Proto); 3] =
+    [("tcp", L4Proto::Tcp), ("udp", L4Proto::Udp), ("sctp", L4Proto::Sctp)];
 
 /// Any text that is not empty and has no control characters.
 pub(super) fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, Wrong> {

@@ -2,12 +2,13 @@
 
 use lvs_core::checksum::{AddrPair, Sum};
 use lvs_core::wire::{Ethernet, Fragment, Headers, Parsed, Transport, ethernet};
+use lvs_nat::sctp;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 
-/// Writes the right IPv4 header checksum and the right TCP, UDP or ICMP checksum into a frame. Says
+/// Writes the right IPv4 header checksum and the right TCP, UDP, SCTP or ICMP checksum into a frame. Says
 /// whether that changed anything. Fragments and frames that are no IP keep what they have, and so does
 /// UDP without a checksum.
 pub(super) fn checksums(frame: &mut [u8]) -> bool {
@@ -68,6 +69,9 @@ fn transport(frame: &mut [u8]) -> bool {
             set(bytes, 2, pair.pseudo(ICMPV6, length), false)
         }
         Transport::Icmp { .. } => set(bytes, 2, Sum::ZERO, false),
+        Transport::Other(sctp::PROTOCOL) => {
+            !sctp::verify(bytes, &[]) && sctp::complete(bytes).is_some()
+        }
         Transport::Other(_) => false,
     }
 }

@@ -74,8 +74,8 @@ pub(super) fn service(
             None
         }
     };
-    let protocols = [("tcp", L4Proto::Tcp), ("udp", L4Proto::Udp)];
-    let protocol = table.or("protocol", L4Proto::Tcp, |v| value::choice(v, &protocols), sink).value;
+    let protocol =
+        table.or("protocol", L4Proto::Tcp, |v| value::choice(v, &value::PROTOCOLS), sink).value;
     let forwarding = table.or("forwarding", Forwarding::FullNat, forwarding, sink);
     let scheduler = table.or("scheduler", "wrr".to_owned(), scheduler, sink);
     let pool = table.optional("local_pool", value::name, sink);
@@ -227,8 +227,8 @@ fn client_addr(
     let Some(written) = written else { return default };
     if *written == ClientAddrPolicy::Toa && !possible {
         let message = match protocol {
-            L4Proto::Udp => {
-                "`client_addr` cannot be \"toa\" with udp: it is a TCP option".to_owned()
+            L4Proto::Udp | L4Proto::Sctp => {
+                format!("`client_addr` cannot be \"toa\" with {protocol}: it is a TCP option")
             }
             L4Proto::Tcp => format!(
                 "`client_addr` cannot be \"toa\" with {}: the server sees the client",
@@ -249,6 +249,12 @@ fn client_addr(
         let message = "`client_addr` cannot be \"proxy-v1\" with udp: that version knows TCP only";
         sink.push(Diagnostic::error(&written.span, message).help("write \"proxy-v2\""));
     }
+    if is_proxy && protocol == L4Proto::Sctp {
+        let now = written.name();
+        let message =
+            format!("`client_addr` cannot be \"{now}\" with sctp: there is no place for it");
+        sink.push(Diagnostic::error(&written.span, message).help("leave it out"));
+    }
     *written
 }
 
@@ -260,8 +266,8 @@ fn timestamps(
 ) -> Timestamps {
     let words = [("strip", Timestamps::Strip), ("keep", Timestamps::Keep)];
     let written = table.optional("timestamps", |v| value::choice(v, &words), sink);
-    if let (Some(written), L4Proto::Udp) = (&written, protocol) {
-        let message = "`timestamps` has no effect with udp";
+    if let (Some(written), L4Proto::Udp | L4Proto::Sctp) = (&written, protocol) {
+        let message = format!("`timestamps` has no effect with {protocol}");
         sink.push(Diagnostic::warning(&written.span, message));
     }
     written.map_or(
