@@ -189,7 +189,7 @@ pub fn run(sessions: usize, effort: Effort, report: &mut Report) -> Result<(), S
         safe.insert(tuple_of(n.into()), n);
     }
     let (mut rng, mut wrong) = (Rng::new(21), 0);
-    let mut one = |mode: usize| {
+    let one = |mode: usize| {
         let clients = draw(&mut rng, sessions);
         let wire = bursts(&clients, |n| KeyV4::from(&tuple_of(n)));
         let keys = bursts(&clients, words);

@@ -302,7 +302,8 @@ impl Fresh {
                 let packet = packet.from(from).to(to).payload_len(usize::from(self.payload % 64));
                 finish(link(packet, port), self.twist.as_ref())
             }
-            L4Proto::Udp => {
+            // The naive model has no services of SCTP.
+            L4Proto::Udp | L4Proto::Sctp => {
                 let packet = udp().from(from).to(to).payload_len(self.payload.into());
                 finish(link(packet, port), self.twist.as_ref())
             }
@@ -369,7 +370,7 @@ fn segment(
                 .payload_len(payload.into());
             finish(link(packet, port), twist)
         }
-        L4Proto::Udp => {
+        L4Proto::Udp | L4Proto::Sctp => {
             let packet = udp().from(from).to(to).payload_len(payload.into());
             finish(link(packet, port), twist)
         }
