@@ -91,6 +91,7 @@ fn segment(pair: AddrPair, proto: L4Proto, header: usize, payload: &[u8]) -> Vec
             let packet = udp::UdpPacket::new(&l4).unwrap();
             (6, udp_field(udp::ipv6_checksum(&packet, &src.into(), &dst.into())))
         }
+        (_, L4Proto::Sctp) => panic!("another kind of checksum"),
     };
     l4[at..at + 2].copy_from_slice(&value.to_be_bytes());
     l4

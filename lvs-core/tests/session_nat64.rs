@@ -1,5 +1,6 @@
 //! NAT64 in the session store: a session of the IPv6 table with a local port of the IPv4 one.
 
+use core::net::IpAddr;
 use lvs_core::flow::{Direction, L4Proto, TupleV6, WireTuple};
 use lvs_core::id::{HopId, LocalId, ServerId, TimeoutClass};
 use lvs_core::plan::Whole;
@@ -12,7 +13,6 @@ use lvs_core::time::{Tick, Time};
 use lvs_core::timeouts::Timeouts;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 /// Ports of the local address.
 const PORTS: u32 = 8;

@@ -144,7 +144,7 @@ impl<P: PortPlan> Director<'_, P> {
         if inbound {
             if nat64 {
                 let gain = passage.policy.toa.map_or(0, |_| growth(&flow.quad));
-                self.into_v4(now, lane, &mut packet, (&flow.quad, flow.hop, gain), out)?;
+                self.make_v4(now, lane, &mut packet, (&flow.quad, flow.hop, gain), out)?;
             }
             self.renew_isn(now, passage, &packet)?;
             ahead = self.inbound_edits(now, lane, &mut packet, passage, out)?;

@@ -288,7 +288,7 @@ impl<P: PortPlan> Director<'_, P> {
         match (flow.quad.is_nat64(), inbound) {
             (false, _) => self.fits_or_tell(now, lane, &packet, (flow.hop, 0), out)?,
             (true, true) => {
-                self.into_v4(now, lane, &mut packet, (&flow.quad, flow.hop, 0), out)?;
+                self.make_v4(now, lane, &mut packet, (&flow.quad, flow.hop, 0), out)?;
             }
             (true, false) => self.fits_as_v6_or_tell(now, lane, &packet, flow.hop, out)?,
         }

@@ -1,7 +1,7 @@
 //! NAT64: packets of sessions whose client speaks IPv6 and whose server speaks IPv4.
 //!
 //! ```text
-//!   inbound   IPv6 ─► into_v4 ─► edits, numbers, time to live as for any IPv4 packet ─► emit
+//!   inbound   IPv6 ─► make_v4 ─► edits, numbers, time to live as for any IPv4 packet ─► emit
 //!   return    IPv4 ─► numbers, time to live as for any IPv4 packet ─► emit_as_v6
 //! ```
 //! All that the director does to a session's packets is done to IPv4 packets: the address option, the PROXY header,
@@ -13,7 +13,7 @@ use crate::admit::Packet;
 use crate::director::Director;
 use crate::outputs::Outputs;
 use crate::oversize::may_be_cut;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 use lvs_core::id::HopId;
 use lvs_core::io::{GsoKind, L4Csum, Lane, PacketBuf, PortId};
 use lvs_core::plan::PortPlan;
@@ -68,7 +68,7 @@ impl Ends64 {
 impl<P: PortPlan> Director<'_, P> {
     /// A client's packet becomes one of IPv4, from the local address to the server, if it will fit the way to `hop`;
     /// if not, the client is told what does. `gain` is what segments may gain besides.
-    pub(crate) fn into_v4<L: Lane>(
+    pub(crate) fn make_v4<L: Lane>(
         &mut self,
         now: Time,
         lane: &mut L,
@@ -97,6 +97,25 @@ impl<P: PortPlan> Director<'_, P> {
             }
         }
         takes(lane, packet.buf.gso().map(|gso| gso.kind), way.port)
+    }
+
+    /// The packet that opens a session becomes one of IPv4, which comes from nobody until the session has its local
+    /// address. `hops` lead to the server and to the client.
+    pub(crate) fn begin_nat64<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        packet: &mut Packet<L::Buf>,
+        (quad, [there, back], gain): (&Quad, [HopId; 2], u16),
+        out: &mut Outputs<L::Buf>,
+    ) -> Result<(), DropReason> {
+        let nobody = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), quad.client.1);
+        let from_nobody = Quad { local: nobody, ..*quad };
+        self.make_v4(now, lane, packet, (&from_nobody, there, gain), out)?;
+        // The server's segments get longer on their way to the client.
+        let way = self.neighbours.hop(there).ok_or(DropReason::NoRoute)?;
+        self.leave_room_for_v6(lane, packet, back, self.mtu(lane, way.port));
+        Ok(())
     }
 
     /// Whether a server's packet can go to the client as IPv6, whole or in pieces; when it is too large, the server is

@@ -9,7 +9,6 @@ use crate::one_way::{Way, take_hop};
 use crate::outputs::Outputs;
 use crate::proxy::proxy_of;
 use crate::sctp::is_sctp;
-use core::net::{IpAddr, Ipv4Addr};
 use lvs_core::addr::{Family, LocalAddress, RealAddr};
 use lvs_core::event::{Closed, Event};
 use lvs_core::flow::{Direction, L4Proto, WireTuple};
@@ -218,7 +217,9 @@ impl<P: PortPlan> Director<'_, P> {
         // What is counted is the packet as it came.
         let segment = segment_of(packet, flags);
         if quad.is_nat64() {
-            self.begin_nat64(now, lane, packet, (&quad, &chosen), wanted, out)?;
+            let gain = wanted.toa.map_or(0, |_| growth(&quad));
+            let hops = [chosen.hop_in, chosen.hop_out];
+            self.begin_nat64(now, lane, packet, (&quad, hops, gain), out)?;
         }
         let syn_toa = wanted.toa.filter(|toa| toa.placement.syn && flags.is_some());
         let option_growth = growth(&quad);
@@ -282,27 +283,6 @@ impl<P: PortPlan> Director<'_, P> {
             self.closed(now.tick(), &session, Closed::Reused);
             self.counters.sessions_reused = self.counters.sessions_reused.wrapping_add(1);
         }
-    }
-
-    /// The packet that opens a NAT64 session becomes one of IPv4 first: whatever is edited behind this, and the
-    /// address that it comes from once the session has one, is of IPv4.
-    fn begin_nat64<L: Lane>(
-        &mut self,
-        now: Time,
-        lane: &mut L,
-        packet: &mut Packet<L::Buf>,
-        (quad, chosen): (&Quad, &Chosen),
-        wanted: &Wanted,
-        out: &mut Outputs<L::Buf>,
-    ) -> Result<(), DropReason> {
-        let gain = wanted.toa.map_or(0, |_| growth(quad));
-        let nobody = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), quad.client.1);
-        let from_nobody = Quad { local: nobody, ..*quad };
-        self.into_v4(now, lane, packet, (&from_nobody, chosen.hop_in, gain), out)?;
-        // The server's segments get longer on their way to the client.
-        let way = self.neighbours.hop(chosen.hop_in).ok_or(DropReason::NoRoute)?;
-        self.leave_room_for_v6(lane, packet, chosen.hop_out, self.mtu(lane, way.port));
-        Ok(())
     }
 
     /// Takes out of a SYN what must not reach the server; returns the MSS that it announces, 0 for none.

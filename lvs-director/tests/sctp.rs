@@ -315,7 +315,7 @@ fn icmp_errors_about_its_packets_reach_whoever_sent_them() {
         for ((from, back, ends, tag), router) in ways.into_iter().zip(routers) {
             let original = carry(ends, &packet(ends, tag, &data("much")));
             let left = stage.pass(from, original.clone());
-            let router: std::net::IpAddr = router.parse().unwrap();
+            let router: core::net::IpAddr = router.parse().unwrap();
             let sender = oracle::fields(left.data()).unwrap().src;
             let error = icmp_error(IcmpError::TooBig(1300), left.data(), 60).from(router);
             let sent = stage.pass(back, error.to(sender).build_buf());

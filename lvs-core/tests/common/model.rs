@@ -12,7 +12,7 @@ use lvs_core::session::{
     Session, SessionStore, StoreConfig, TcpState, Translation,
 };
 use lvs_core::time::{Tick, Time};
-use lvs_core::timeouts::Timeouts;
+use lvs_core::timeouts::{SctpPhase, Timeouts};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
@@ -233,6 +233,7 @@ impl Model {
         match session.quad.proto {
             L4Proto::Tcp => class.tcp(session.state),
             L4Proto::Udp => class.udp(),
+            L4Proto::Sctp => class.sctp(SctpPhase::of(session.state)),
         }
     }
 

@@ -302,11 +302,12 @@ impl Fresh {
                 let packet = packet.from(from).to(to).payload_len(usize::from(self.payload % 64));
                 finish(link(packet, port), self.twist.as_ref())
             }
-            // The naive model has no services of SCTP.
-            L4Proto::Udp | L4Proto::Sctp => {
+            L4Proto::Udp => {
                 let packet = udp().from(from).to(to).payload_len(self.payload.into());
                 finish(link(packet, port), self.twist.as_ref())
             }
+            // The model does not know it.
+            L4Proto::Sctp => return None,
         };
         Some((PortId(port), packet))
     }
@@ -370,10 +371,11 @@ fn segment(
                 .payload_len(payload.into());
             finish(link(packet, port), twist)
         }
-        L4Proto::Udp | L4Proto::Sctp => {
+        L4Proto::Udp => {
             let packet = udp().from(from).to(to).payload_len(payload.into());
             finish(link(packet, port), twist)
         }
+        L4Proto::Sctp => panic!("the model opens no such session"),
     };
     (PortId(port), packet)
 }

@@ -182,11 +182,11 @@ fn a_proxy_header_names_the_ipv6_addresses_and_moves_numbers_until_it_has_settle
         assert_eq!(fields.payload[12..14], [0x21, 0x21]);
         assert_eq!(
             fields.payload[16..32],
-            "fd00::2".parse::<std::net::Ipv6Addr>().unwrap().octets()
+            "fd00::2".parse::<core::net::Ipv6Addr>().unwrap().octets()
         );
         assert_eq!(
             fields.payload[32..48],
-            "fd00::80".parse::<std::net::Ipv6Addr>().unwrap().octets()
+            "fd00::80".parse::<core::net::Ipv6Addr>().unwrap().octets()
         );
         assert_eq!(fields.payload[48..52], [0x9c, 0x40, 0, 80]);
         assert_eq!(&fields.payload[52..], b"hello");

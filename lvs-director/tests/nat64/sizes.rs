@@ -2,8 +2,8 @@
 
 use crate::stage::{CLIENTS, Plan, SERVERS, Stage};
 use crate::{ISN, THEIRS, client, connect, inside, plan, server, telling, untold};
-use lvs_core::io::PacketBuf;
 use lvs_core::io::mem::MemBuf;
+use lvs_core::io::{PacketBuf, PortId};
 use lvs_core::service::{ClientAddrMode, ToaOptions};
 use lvs_core::verdict::{DropReason, Verdict};
 use lvs_director::ErrorRate;
@@ -20,7 +20,7 @@ fn links(mut plan: Plan, clients: u16, servers: u16) -> Stage {
 }
 
 /// The MTU that the director tells about a packet that is too large.
-fn told(stage: &mut Stage, port: lvs_core::io::PortId, packet: MemBuf) -> u32 {
+fn told(stage: &mut Stage, port: PortId, packet: &MemBuf) -> u32 {
     let (report, sent) = stage.feed(port, packet.clone());
     assert_eq!(report.verdict, Verdict::Drop(DropReason::TooBig));
     assert_eq!((sent.len(), sent[0].0), (1, port));
@@ -85,14 +85,14 @@ fn who_sends_too_much_is_told_what_fits_in_his_own_version() {
         connect(&mut stage);
         let data = |len: usize| client().seq(ISN + 1).ack(THEIRS + 6).payload_len(len).build_buf();
         stage.pass(CLIENTS, data(1460));
-        assert_eq!(told(&mut stage, CLIENTS, data(1461)), mtu);
+        assert_eq!(told(&mut stage, CLIENTS, &data(1461)), mtu);
         // IPv4 servers: 20 bytes less than the IPv6 link takes.
         let mut stage = links(plan(untold), 1400, 9000);
         connect(&mut stage);
         let data = |stage: &Stage, len| server(stage, THEIRS + 6, ISN + 1).payload_len(len);
         let (fits, not) = (data(&stage, 1340).build_buf(), data(&stage, 1341).build_buf());
         stage.pass(SERVERS, fits);
-        assert_eq!(told(&mut stage, SERVERS, not), 1380);
+        assert_eq!(told(&mut stage, SERVERS, &not), 1380);
     }
 }
 
@@ -110,11 +110,11 @@ fn what_every_ipv6_link_takes_goes_on_in_fragments_where_the_ipv4_link_does_not(
     assert_eq!(bytes.len(), 1240);
     assert_eq!(pieces[1].fragment.map(|(_, more)| more), Some(true));
     // RFC 7915 section 5.1: larger ones are not.
-    assert_eq!(told(&mut stage, CLIENTS, data(1221)), 1280);
+    assert_eq!(told(&mut stage, CLIENTS, &data(1221)), 1280);
 }
 
 /// The pieces of a datagram put together again.
-fn together(sent: &[(lvs_core::io::PortId, MemBuf)]) -> Vec<u8> {
+fn together(sent: &[(PortId, MemBuf)]) -> Vec<u8> {
     let mut all = Vec::new();
     for (_, frame) in sent {
         assert!(frame.data().len() <= 14 + 1500);

@@ -5,6 +5,7 @@ mod cut;
 mod devices;
 mod flows;
 mod hashed;
+mod nat64;
 mod pieces;
 mod steering;
 mod strays;

@@ -143,6 +143,7 @@ impl Spec {
                 l4.extend((8 + self.payload.len() as u16).to_be_bytes());
                 l4.extend([0, 0]);
             }
+            L4Proto::Sctp => panic!("its tests build their own"),
         }
         l4.extend(&self.payload);
         l4
@@ -261,6 +262,7 @@ impl Spec {
                     window: 0x1234,
                 },
                 L4Proto::Udp => Transport::Udp,
+                L4Proto::Sctp => Transport::Other(132),
             },
             tuple: WireTuple::new(
                 self.proto,
