@@ -1,13 +1,16 @@
 //! How a server learns who the client is, per service.
 
-/// What to do with a segment that should carry the client's address and has no room for it, not even
-/// after its options were compacted.
+/// What comes after compaction for a segment that should carry the client's address and has no room for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum NoToaRoom {
     /// Send the address ahead on a segment of its own without payload, then the segment as it is. A
-    /// SYN goes without; the segments behind it carry the address.
+    /// SYN goes without, and without data; the segments behind it carry the address. Where none would, it is
+    /// dropped.
     #[default]
     SeparateAck,
+    /// From then on the address goes as a PROXY header, version 2, in front of the client's first bytes: for
+    /// servers that read either. Where the server has been sent the option already, as [`SeparateAck`](Self::SeparateAck).
+    Proxy,
     /// Drop the segment; the sender's retransmission meets the same fate, which makes the fault seen.
     Drop,
 }
@@ -17,24 +20,49 @@ pub enum NoToaRoom {
 pub struct ToaPlacement {
     /// On the SYN.
     pub syn: bool,
-    /// On the segment that ends the handshake, and on every later one until the server has sent data
-    /// that the client acknowledged.
+    /// On the segment that ends the handshake, and on every other that starts at the first byte and
+    /// acknowledges nothing but the server's SYN: the acknowledgement may be lost, and the first data
+    /// then does its work.
+    pub handshake: bool,
+    /// On every segment until the client has acknowledged data of the server.
     pub until_server_data: bool,
+}
+
+impl ToaPlacement {
+    /// Whether segments behind the SYN carry it.
+    #[must_use]
+    pub const fn later(&self) -> bool {
+        self.handshake || self.until_server_data
+    }
 }
 
 impl Default for ToaPlacement {
     fn default() -> Self {
-        Self { syn: true, until_server_data: true }
+        Self { syn: true, handshake: true, until_server_data: true }
     }
+}
+
+/// How the address option says an address, behind kind and length.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ToaFormat {
+    /// Port and address; 8 or 20 bytes in all.
+    #[default]
+    Port,
+    /// A version byte (1 for IPv4, 2 for IPv6) and the address, without a port; 7 or 19 bytes and one of padding.
+    Versioned,
+    /// IPv4 with the virtual address, 16 bytes; an IPv6 client gets [`Port`](Self::Port).
+    WithVirtual,
 }
 
 /// The client-address TCP option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ToaOptions {
-    /// Option kind for IPv4 clients (8 bytes).
+    /// Option kind for IPv4 clients.
     pub kind_v4: u8,
-    /// Option kind for IPv6 clients (20 bytes).
+    /// Option kind for IPv6 clients.
     pub kind_v6: u8,
+    /// What it looks like.
+    pub format: ToaFormat,
     /// Which segments carry it.
     pub placement: ToaPlacement,
     /// What happens when it does not fit.
@@ -46,6 +74,7 @@ impl Default for ToaOptions {
         Self {
             kind_v4: 254,
             kind_v6: 254,
+            format: ToaFormat::default(),
             placement: ToaPlacement::default(),
             no_room: NoToaRoom::default(),
         }

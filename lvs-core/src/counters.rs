@@ -98,10 +98,15 @@ pub struct Counters {
     pub toa_compacted: u64,
     /// Segments from which a client's own copy of the option was removed.
     pub toa_stripped: u64,
-    /// Segments that should have carried the client address and had no room; policy decided.
+    /// Segments that should have carried the client address and had no room; the next three say what became of
+    /// them, or they were dropped as `no_toa_room`.
     pub toa_no_room: u64,
     /// Segments of the director's own without payload that carried a client address ahead of one without room.
     pub toa_ahead: u64,
+    /// SYNs and pieces that went without the client address; what follows them carries it.
+    pub toa_later: u64,
+    /// Sessions whose client address goes as a PROXY header, as there was no room for the option.
+    pub toa_by_proxy: u64,
     /// Client segments and datagrams that got a PROXY header, repeated ones too.
     pub proxy_sent: u64,
     /// Segments of the director's own that carried a PROXY header ahead of one without room.
@@ -112,7 +117,7 @@ pub struct Counters {
     pub proxy_kept: u64,
     /// PROXY headers sent right after a handshake, without data of the client; repeated ones too.
     pub proxy_alone: u64,
-    /// SYNs whose data, or whose wish to send some, was taken out, as a PROXY header has to come first.
+    /// SYNs whose data, or whose wish to send some, was taken out, as the client's address has to come first.
     pub syn_data_cut: u64,
     /// Checksums completed in software because the port cannot.
     pub csum_completed: u64,
@@ -158,6 +163,8 @@ impl Default for Counters {
             toa_stripped: 0,
             toa_no_room: 0,
             toa_ahead: 0,
+            toa_later: 0,
+            toa_by_proxy: 0,
             proxy_sent: 0,
             proxy_ahead: 0,
             proxy_replaced: 0,
@@ -226,6 +233,8 @@ impl Counters {
             (&mut self.toa_stripped, other.toa_stripped),
             (&mut self.toa_no_room, other.toa_no_room),
             (&mut self.toa_ahead, other.toa_ahead),
+            (&mut self.toa_later, other.toa_later),
+            (&mut self.toa_by_proxy, other.toa_by_proxy),
             (&mut self.proxy_sent, other.proxy_sent),
             (&mut self.proxy_ahead, other.proxy_ahead),
             (&mut self.proxy_replaced, other.proxy_replaced),
@@ -282,7 +291,7 @@ impl fmt::Debug for Counters {
 impl Counters {
     /// Every counter but `received` and the drops, by its stable name.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, u64); 35] {
+    pub const fn named(&self) -> [(&'static str, u64); 37] {
         [
             ("forwarded", self.forwarded),
             ("answered", self.answered),
@@ -305,6 +314,8 @@ impl Counters {
             ("toa_stripped", self.toa_stripped),
             ("toa_no_room", self.toa_no_room),
             ("toa_ahead", self.toa_ahead),
+            ("toa_later", self.toa_later),
+            ("toa_by_proxy", self.toa_by_proxy),
             ("proxy_sent", self.proxy_sent),
             ("proxy_ahead", self.proxy_ahead),
             ("proxy_replaced", self.proxy_replaced),
@@ -320,6 +331,14 @@ impl Counters {
             ("packets_cut", self.packets_cut),
             ("fragments_held", self.fragments_held),
         ]
+    }
+
+    /// How servers were told who their clients are: those of [`named`](Self::named) that are about it and not zero.
+    pub fn client_address(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.named().into_iter().filter(|(name, count)| {
+            let about = name.starts_with("toa_") || name.starts_with("proxy_");
+            *count > 0 && (about || *name == "syn_data_cut")
+        })
     }
 }
 
@@ -363,6 +382,8 @@ mod tests {
             toa_stripped,
             toa_no_room,
             toa_ahead,
+            toa_later,
+            toa_by_proxy,
             proxy_sent,
             proxy_ahead,
             proxy_replaced,
@@ -401,6 +422,8 @@ mod tests {
             toa_stripped,
             toa_no_room,
             toa_ahead,
+            toa_later,
+            toa_by_proxy,
             proxy_sent,
             proxy_ahead,
             proxy_replaced,

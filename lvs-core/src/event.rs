@@ -5,6 +5,7 @@
 
 use crate::flow::WireTuple;
 use crate::id::{HopId, PoolId, ServerId, ServiceId, SessionId};
+use crate::session::Told;
 
 /// Something happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub enum Event {
         server: ServerId,
         /// Why.
         why: Closed,
+        /// How its server was told who the client was.
+        told: Told,
     },
     /// The session table has no free slot.
     SessionTableFull,

@@ -14,8 +14,8 @@ use core::time::Duration;
 pub use crate::encapsulation::Encapsulation;
 
 pub use crate::client_addr::{
-    ClientAddrMode, ClientHeader, NoToaRoom, ProxyOptions, ProxyTiming, ProxyVersion, ToaOptions,
-    ToaPlacement,
+    ClientAddrMode, ClientHeader, NoToaRoom, ProxyOptions, ProxyTiming, ProxyVersion, ToaFormat,
+    ToaOptions, ToaPlacement,
 };
 
 /// How packets reach a server.
@@ -123,7 +123,7 @@ pub enum TimestampPolicy {
     Keep,
 }
 
-/// What a service does besides; by default nothing, as Linux.
+/// What a service does besides; by default nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[doc(alias = "IP_VS_SVC_F")]
 pub struct ServiceFlags {
@@ -137,6 +137,10 @@ pub struct ServiceFlags {
     /// QUIC: a new session is scheduled by its connection id instead of the client's address ([`crate::quic`]). The
     /// value is the length of the ids that servers give out, 1 to 20 bytes.
     pub quic: Option<u8>,
+    /// Address options in client segments are believed, and stay: a balancer in front has written them. Else they
+    /// are overwritten with padding on the way to the servers of NAT and FullNAT services, and always where the
+    /// service has an option of its own.
+    pub trust_toa: bool,
 }
 
 /// A virtual service.

@@ -1,7 +1,7 @@
 //! Packets of a session: state, edits, translation.
 
 use crate::admit::Packet;
-use crate::client_addr::{carries, growth, is_corrupt, observe};
+use crate::client_addr::{Placed, Telling, carries, growth, is_corrupt, observe};
 use crate::director::{Director, Report};
 use crate::generation::{Policy, is_half_open};
 use crate::open::Before;
@@ -12,7 +12,7 @@ use lvs_core::flow::{Direction, WireTuple};
 use lvs_core::id::SessionId;
 use lvs_core::io::{Lane, PacketBuf};
 use lvs_core::plan::PortPlan;
-use lvs_core::service::{NoToaRoom, ToaOptions};
+use lvs_core::service::ToaOptions;
 use lvs_core::session::tcp::flags::{ACK, FIN, RST, SYN};
 use lvs_core::session::{Candidate, Detail, Flow, Segment, TcpState, pending};
 use lvs_core::time::Time;
@@ -35,6 +35,13 @@ pub(crate) fn check_flags(transport: &Transport) -> Result<Option<u8>, DropReaso
     }
 }
 
+const fn flags_of(transport: &Transport) -> Option<u8> {
+    match *transport {
+        Transport::Tcp { flags, .. } => Some(flags),
+        _ => None,
+    }
+}
+
 /// A SYN that asks for a new connection.
 pub(crate) const fn is_pure_syn(flags: Option<u8>) -> bool {
     matches!(flags, Some(flags) if flags & (SYN | ACK | FIN | RST) == SYN)
@@ -46,6 +53,17 @@ struct Passage {
     id: SessionId,
     policy: Policy,
     detail: Option<Detail>,
+    /// Bits of [`pending`] for a session whose details are not at hand.
+    noted: u8,
+}
+
+impl Passage {
+    fn note(&mut self, bits: u8) {
+        match &mut self.detail {
+            Some(detail) => detail.pending |= bits,
+            None => self.noted |= bits,
+        }
+    }
 }
 
 impl<P: PortPlan> Director<'_, P> {
@@ -92,7 +110,7 @@ impl<P: PortPlan> Director<'_, P> {
         {
             return Report { session: Some(id), ..report };
         }
-        let mut passage = Passage { flow, id, policy, detail };
+        let mut passage = Passage { flow, id, policy, detail, noted: 0 };
         let verdict = match self.pass(now, lane, packet, tuple, segment, &mut passage, out) {
             Ok(verdict) => verdict,
             Err(reason) => Verdict::Drop(reason),
@@ -143,7 +161,7 @@ impl<P: PortPlan> Director<'_, P> {
         let mut ahead = None;
         if inbound {
             if nat64 {
-                let gain = passage.policy.toa.map_or(0, |_| growth(&flow.quad));
+                let gain = passage.policy.toa.map_or(0, |toa| growth(&toa, &flow.quad));
                 self.make_v4(now, lane, &mut packet, (&flow.quad, flow.hop, gain), out)?;
             }
             self.renew_isn(now, passage, &packet)?;
@@ -203,6 +221,8 @@ impl<P: PortPlan> Director<'_, P> {
         detail.client_isn = seq;
         detail.server_first = 0;
         detail.edit = (0, 0);
+        // What the server was told before was about a connection that is none.
+        detail.pending &= pending::FORGED;
         if passage.policy.toa.is_some() {
             detail.pending |= pending::TOA;
         }
@@ -222,55 +242,78 @@ impl<P: PortPlan> Director<'_, P> {
         passage: &mut Passage,
         out: &mut Outputs<L::Buf>,
     ) -> Result<Option<Packet<L::Buf>>, DropReason> {
-        let hop = passage.flow.hop;
-        if let Some(detail) = passage.detail.as_mut().filter(|detail| speaks_proxy(detail)) {
-            if packet.headers.fragment != Fragment::No {
-                // Offsets of the other pieces cannot follow a header in front of this one.
-                return Err(DropReason::Fragment);
-            }
-            let (quad, options) = (passage.flow.quad, passage.policy.proxy);
-            let mut speaker = Speaker { detail, quad, hop, options };
-            let ahead = self.proxy_inbound(now, lane, packet, &mut speaker, out)?;
-            self.drop_syn_timestamps(packet, passage.policy.strip_timestamps);
-            return Ok(ahead);
+        if passage.detail.as_ref().is_some_and(speaks_proxy) {
+            self.take_out(packet, passage);
+            return self.speak_proxy(now, lane, packet, passage, out);
         }
-        let Some(toa) = passage.policy.toa else {
-            self.fits_or_tell(now, lane, packet, (hop, 0), out)?;
-            self.drop_syn_timestamps(packet, passage.policy.strip_timestamps);
-            return Ok(None);
-        };
-        let wanted = passage
-            .detail
-            .as_ref()
-            .is_some_and(|detail| carries(&toa, detail, &packet.headers.transport));
-        let wanted = wanted && !self.is_piece(packet, &toa)?;
-        let gain = match packet.headers.transport {
-            Transport::Tcp { .. } => growth(&passage.flow.quad),
+        let (hop, toa) = (passage.flow.hop, passage.policy.toa);
+        let wanted = toa.filter(|toa| {
+            let detail = passage.detail.as_ref();
+            detail.is_some_and(|detail| carries(toa, detail, &packet.headers.transport))
+        });
+        let gain = match (toa, packet.headers.transport) {
+            (Some(toa), Transport::Tcp { .. }) => growth(&toa, &passage.flow.quad),
             _ => 0,
         };
         // Too large only with the option: the ladder for "no room" decides.
-        if !wanted || self.fits(now, lane, packet, hop, gain).is_err() {
+        if wanted.is_none() || self.fits(now, lane, packet, hop, gain).is_err() {
             self.fits_or_tell(now, lane, packet, (hop, gain), out)?;
         }
-        self.strip_forged(packet, &toa);
-        self.drop_syn_timestamps(packet, passage.policy.strip_timestamps);
-        if wanted {
-            return self.insert_toa(now, lane, packet, &toa, &passage.flow.quad, hop);
+        self.take_out(packet, passage);
+        match (toa, wanted) {
+            (_, Some(own)) => self.tell_server(now, lane, packet, (passage, &own), out),
+            (Some(_), None) if is_pure_syn(flags_of(&packet.headers.transport)) => {
+                self.hold_data_back(packet).map(|_| None)
+            }
+            _ => Ok(None),
         }
-        Ok(None)
     }
 
-    /// Whether a segment that should carry the option is a piece, which cannot grow: the next one carries it.
-    fn is_piece<B: PacketBuf>(
-        &mut self,
-        packet: &Packet<B>,
-        toa: &ToaOptions,
-    ) -> Result<bool, DropReason> {
-        if packet.headers.fragment == Fragment::No {
-            return Ok(false);
+    /// Takes out what a client must not tell its server.
+    fn take_out<B: PacketBuf>(&mut self, packet: &mut Packet<B>, passage: &mut Passage) {
+        if self.strip_forged(packet, passage.policy.forged_kinds()) {
+            passage.note(pending::FORGED);
         }
-        self.counters.toa_no_room = self.counters.toa_no_room.wrapping_add(1);
-        if toa.no_room == NoToaRoom::Drop { Err(DropReason::NoToaRoom) } else { Ok(true) }
+        self.drop_syn_timestamps(packet, passage.policy.strip_timestamps);
+    }
+
+    /// Puts the client's address into a segment, or whatever else tells it.
+    fn tell_server<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        packet: &mut Packet<L::Buf>,
+        (passage, own): (&mut Passage, &ToaOptions),
+        out: &mut Outputs<L::Buf>,
+    ) -> Result<Option<Packet<L::Buf>>, DropReason> {
+        let Some(detail) = passage.detail.as_mut() else { return Ok(None) };
+        let (quad, hop) = (&passage.flow.quad, passage.flow.hop);
+        let mut telling = Telling { own, quad, hop, pending: &mut detail.pending };
+        match self.insert_toa(now, lane, packet, &mut telling)? {
+            Placed::Here | Placed::Later => Ok(None),
+            Placed::Ahead(ahead) => Ok(Some(ahead)),
+            Placed::ByProxy => self.speak_proxy(now, lane, packet, passage, out),
+        }
+    }
+
+    /// Edits a client's segment of a session that speaks PROXY.
+    fn speak_proxy<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        packet: &mut Packet<L::Buf>,
+        passage: &mut Passage,
+        out: &mut Outputs<L::Buf>,
+    ) -> Result<Option<Packet<L::Buf>>, DropReason> {
+        if packet.headers.fragment != Fragment::No {
+            // Offsets of the other pieces cannot follow a header in front of this one.
+            return Err(DropReason::Fragment);
+        }
+        let (quad, hop, options) =
+            (passage.flow.quad, passage.flow.hop, passage.policy.spoken_proxy());
+        let Some(detail) = passage.detail.as_mut() else { return Ok(None) };
+        let mut speaker = Speaker { detail, quad, hop, options };
+        self.proxy_inbound(now, lane, packet, &mut speaker, out)
     }
 
     pub(crate) fn drop_syn_timestamps<B: PacketBuf>(&self, packet: &mut Packet<B>, strip: bool) {
@@ -297,6 +340,9 @@ impl<P: PortPlan> Director<'_, P> {
         if let Some(carried) = self.generation.carried(flow.server) {
             count(carried, direction, segment);
         }
+        if passage.noted != 0 {
+            self.keep_note(passage);
+        }
         let Some(detail) = passage.detail.as_mut() else { return };
         let headers = &packet.headers;
         let payload = headers.end.saturating_sub(u32::from(headers.payload));
@@ -310,12 +356,21 @@ impl<P: PortPlan> Director<'_, P> {
         self.store.set_detail(passage.id, &after);
     }
 
+    /// Keeps what was noted about a session whose details were not at hand.
+    #[cold]
+    fn keep_note(&mut self, passage: &Passage) {
+        if let Some(mut detail) = self.store.detail(passage.id) {
+            detail.pending |= passage.noted;
+            self.store.set_detail(passage.id, &detail);
+        }
+    }
+
     /// Everything that is done to a server's segment before its translation.
     fn return_edits<B: PacketBuf>(&self, packet: &mut Packet<B>, passage: &Passage) {
         let Transport::Tcp { flags, .. } = packet.headers.transport else { return };
         let Some(toa) = passage.policy.toa else { return };
-        if flags & (SYN | ACK) == SYN | ACK && toa.placement.until_server_data {
-            self.leave_room(packet, &passage.flow.quad);
+        if flags & (SYN | ACK) == SYN | ACK && toa.placement.later() {
+            self.leave_room(packet, &toa, &passage.flow.quad);
         }
     }
 }

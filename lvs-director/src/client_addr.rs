@@ -1,28 +1,35 @@
 //! Telling servers who the client is: the address option on client segments, and nobody else's.
 //!
-//! Which segments carry it ([`ToaPlacement`](lvs_core::service::ToaPlacement)): the SYN, and then every
-//! client segment until the client has acknowledged the server's first data. A lost handshake
-//! acknowledgement, a deferred accept and SYN cookies are covered that way: whatever segment the server
-//! looks at carries the option. RFC-less; the layout is that of alibaba/LVS and DPVS.
+//! ```text
+//!   which segments carry it      lvs_nat::toa::place: the SYN, the end of the handshake, and so on
+//!   there is room                in place, after compaction if need be
+//!   there is none                the ladder of lvs_nat::toa::place: ahead, later, as a PROXY header, or dropped
+//! ```
+//!
+//! Each outcome has a counter, and a bit of the session ([`pending`]). RFC-less; the layouts are those of
+//! alibaba/LVS, DPVS and their readers.
 
 use crate::admit::Packet;
+use crate::ahead::ahead;
 use crate::director::Director;
 use core::net::SocketAddr;
-use lvs_core::addr::Family;
-use lvs_core::checksum::{AddrPair, Delta, Sum, l4_checksum, verify_tcp};
+use lvs_core::checksum::{AddrPair, verify_tcp};
 use lvs_core::flow::{Direction, L4Proto};
 use lvs_core::id::HopId;
 use lvs_core::io::{L4Csum, Lane, PacketBuf};
 use lvs_core::plan::PortPlan;
-use lvs_core::service::{ClientAddrMode, NoToaRoom, ToaOptions, VirtualService};
+use lvs_core::service::{
+    ClientAddrMode, Forwarding, NoToaRoom, ProxyOptions, ToaOptions, VirtualService,
+};
 use lvs_core::session::tcp::flags::{ACK, FIN, RST, SYN};
 use lvs_core::session::{Detail, Quad, pending};
 use lvs_core::time::Time;
 use lvs_core::verdict::DropReason;
-use lvs_core::wire::{Fragment, Headers, Parsed, Transport};
+use lvs_core::wire::{Fragment, Transport};
 use lvs_nat::options::lower_mss;
 use lvs_nat::seq::after;
-use lvs_nat::toa::{self, Compaction, KindSet, Limits, Outcome, ToaKinds, ToaOption};
+use lvs_nat::toa::place::{Handshake, Rung, forbidden, rung};
+use lvs_nat::toa::{self, Compaction, KindSet, Limits, Outcome, ToaError, ToaKinds, ToaOption};
 
 /// The address option of a service, if it has one. Where servers see the client, there is none.
 pub(crate) const fn toa_of(service: &VirtualService) -> Option<ToaOptions> {
@@ -32,129 +39,226 @@ pub(crate) const fn toa_of(service: &VirtualService) -> Option<ToaOptions> {
     }
 }
 
-/// Kinds that a client has no business to send to a service with this option.
-pub(crate) const fn forged_kinds(own: &ToaOptions) -> KindSet {
-    KindSet::KNOWN.with(own.kind_v4).with(own.kind_v6)
+/// Whether address options in client segments are taken out although the service has none of its own.
+pub(crate) const fn distrusts(service: &VirtualService) -> bool {
+    matches!(service.forwarding, Forwarding::Nat | Forwarding::FullNat)
+        && matches!(service.key.proto, L4Proto::Tcp)
+        && !service.flags.trust_toa
+}
+
+/// Kinds that a client has no business to send.
+pub(crate) fn forged_kinds(own: Option<&ToaOptions>, distrusts: bool) -> Option<KindSet> {
+    forbidden(own.map(kinds_of), distrusts)
+}
+
+/// The PROXY header that takes the place of an option without room.
+pub(crate) fn proxy_instead(own: Option<&ToaOptions>) -> Option<ProxyOptions> {
+    own.filter(|own| own.no_room == NoToaRoom::Proxy).map(|_| ProxyOptions::default())
+}
+
+fn kinds_of(own: &ToaOptions) -> ToaKinds {
+    ToaKinds::new(own.kind_v4, own.kind_v6).unwrap_or_default()
 }
 
 /// Bytes that the option adds for this client.
-pub(crate) const fn growth(quad: &Quad) -> u16 {
-    if quad.client.0.is_ipv6() { toa::TOA_V6_LEN as u16 } else { toa::TOA_V4_LEN as u16 }
+pub(crate) const fn growth(own: &ToaOptions, quad: &Quad) -> u16 {
+    ToaOption::len_of(own.format, quad.client.0.is_ipv6()) as u16
+}
+
+fn option_of(own: &ToaOptions, quad: &Quad) -> ToaOption {
+    let (client, virt) = (SocketAddr::from(quad.client), SocketAddr::from(quad.virt));
+    let kinds = kinds_of(own);
+    let kind = if quad.client.0.is_ipv6() { kinds.v6() } else { kinds.v4() };
+    // The kinds are no reserved ones, so there is always an option.
+    ToaOption::encode_as(own.format, kind, &client, &virt)
+        .unwrap_or_else(|| ToaOption::encode(&client, kinds))
 }
 
 /// Whether a client segment is to carry the option.
-pub(crate) fn carries(options: &ToaOptions, detail: &Detail, transport: &Transport) -> bool {
-    let Transport::Tcp { flags, ack, .. } = *transport else { return false };
-    if detail.plain || detail.pending & pending::TOA == 0 || flags & RST != 0 {
-        return false;
-    }
-    if flags & SYN != 0 {
-        return options.placement.syn;
-    }
-    options.placement.until_server_data && !acknowledges_data(detail, flags, ack)
+pub(crate) const fn carries(options: &ToaOptions, detail: &Detail, transport: &Transport) -> bool {
+    let Transport::Tcp { flags, seq, ack, .. } = *transport else { return false };
+    !detail.plain
+        && detail.pending & pending::TOA != 0
+        && handshake_of(detail).wants(&options.placement, flags, seq, ack)
 }
 
-/// Whether a client segment acknowledges data that the server has sent. Numbers that the server has not
-/// reached yet prove nothing: whoever sends them must not get rid of the option by it. Nor does anything
-/// while nothing is known of the server (its SYN-ACK has not passed).
-const fn acknowledges_data(detail: &Detail, flags: u8, ack: u32) -> bool {
-    flags & ACK != 0
-        && detail.server_first != 0
-        && after(ack, detail.server_first)
-        && !after(ack, detail.server_seq_end)
+const fn handshake_of(detail: &Detail) -> Handshake {
+    Handshake {
+        client_isn: detail.client_isn,
+        server_first: match detail.server_first {
+            0 => None,
+            first => Some(first),
+        },
+        server_end: detail.server_seq_end,
+    }
+}
+
+/// A session whose client's segment is to carry the option.
+pub(crate) struct Telling<'a> {
+    pub(crate) own: &'a ToaOptions,
+    pub(crate) quad: &'a Quad,
+    pub(crate) hop: HopId,
+    /// The session's bits of [`pending`].
+    pub(crate) pending: &'a mut u8,
+}
+
+/// What became of the option.
+pub(crate) enum Placed<B> {
+    /// It is in the segment.
+    Here,
+    /// It goes ahead on a segment of the director's own.
+    Ahead(Packet<B>),
+    /// The segment goes without; those behind it carry it.
+    Later,
+    /// From now on the session speaks PROXY.
+    ByProxy,
 }
 
 impl<P: PortPlan> Director<'_, P> {
-    /// Takes out what a client wrote into its own segment in order to be taken for somebody else.
-    pub(crate) fn strip_forged<B: PacketBuf>(&mut self, packet: &mut Packet<B>, own: &ToaOptions) {
-        let kinds = forged_kinds(own);
+    /// Takes out what a client wrote into its own segment in order to be taken for somebody else; whether there
+    /// was anything.
+    pub(crate) fn strip_forged<B: PacketBuf>(
+        &mut self,
+        packet: &mut Packet<B>,
+        kinds: Option<KindSet>,
+    ) -> bool {
+        let (Some(kinds), Transport::Tcp { .. }) = (kinds, packet.headers.transport) else {
+            return false;
+        };
         let csum = packet.buf.l4_csum();
         let stripped = toa::strip(packet.buf.data_mut(), &packet.headers, csum, kinds);
-        if stripped.is_ok_and(|stripped| stripped.count > 0) {
-            self.counters.toa_stripped = self.counters.toa_stripped.wrapping_add(1);
+        let forged = stripped.is_ok_and(|stripped| stripped.count > 0);
+        if forged {
+            bump(&mut self.counters.toa_stripped);
         }
+        forged
     }
 
-    /// Puts the client's address into a segment. Where it does not fit, what comes back is a segment of
-    /// the director's own that carries it and goes ahead.
+    /// Tells the server the client's address, by this segment or as the ladder says.
     pub(crate) fn insert_toa<L: Lane>(
         &mut self,
         now: Time,
         lane: &mut L,
         packet: &mut Packet<L::Buf>,
-        own: &ToaOptions,
-        quad: &Quad,
-        hop: HopId,
-    ) -> Result<Option<Packet<L::Buf>>, DropReason> {
-        let Transport::Tcp { flags, .. } = packet.headers.transport else { return Ok(None) };
-        let syn = flags & SYN != 0;
-        let kinds = ToaKinds::new(own.kind_v4, own.kind_v6).unwrap_or_default();
-        let option = ToaOption::encode(&SocketAddr::new(quad.client.0, quad.client.1), kinds);
+        telling: &mut Telling<'_>,
+    ) -> Result<Placed<L::Buf>, DropReason> {
+        let Transport::Tcp { flags, .. } = packet.headers.transport else {
+            return Ok(Placed::Later);
+        };
+        let (own, syn) = (telling.own, flags & SYN != 0);
+        let option = option_of(own, telling.quad);
+        let Err(mut refused) = self.put_option(lane, packet, &option, telling)? else {
+            return Ok(Placed::Here);
+        };
+        bump(&mut self.counters.toa_no_room);
+        *telling.pending |= pending::NO_ROOM;
+        if syn && own.no_room != NoToaRoom::Drop && self.hold_data_back(packet)? {
+            // Its data was in the way.
+            match self.put_option(lane, packet, &option, telling)? {
+                Ok(()) => return Ok(Placed::Here),
+                Err(again) => refused = again,
+            }
+        }
+        let told = *telling.pending & pending::TOLD_BY_TOA != 0;
+        match rung(refused, flags, &own.placement, own.no_room, told) {
+            Rung::Drop => Err(DropReason::NoToaRoom),
+            Rung::Proxy => {
+                bump(&mut self.counters.toa_by_proxy);
+                *telling.pending = *telling.pending & !pending::TOA | pending::PROXY;
+                Ok(Placed::ByProxy)
+            }
+            Rung::Later => {
+                // A train that was to be cut into smaller segments goes as it is now.
+                self.fits(now, lane, packet, telling.hop, 0)?;
+                bump(&mut self.counters.toa_later);
+                Ok(Placed::Later)
+            }
+            Rung::Ahead => {
+                self.fits(now, lane, packet, telling.hop, 0)?;
+                let (bytes, reason) = (option.as_bytes(), DropReason::NoToaRoom);
+                let ahead = ahead(lane, packet, (bytes, &[]), reason)?;
+                bump(&mut self.counters.toa_ahead);
+                *telling.pending |= pending::TOLD_BY_TOA | pending::AHEAD;
+                Ok(Placed::Ahead(ahead))
+            }
+        }
+    }
+
+    /// The same for a SYN.
+    pub(crate) fn tell_by_syn<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        packet: &mut Packet<L::Buf>,
+        mut telling: Telling<'_>,
+    ) -> Result<(), DropReason> {
+        if !telling.own.placement.syn {
+            return self.hold_data_back(packet).map(drop);
+        }
+        match self.insert_toa(now, lane, packet, &mut telling)? {
+            // Nothing goes ahead of a SYN.
+            Placed::Here | Placed::Later | Placed::Ahead(_) => Ok(()),
+            Placed::ByProxy => self.without_data(packet),
+        }
+    }
+
+    fn put_option<L: Lane>(
+        &mut self,
+        lane: &L,
+        packet: &mut Packet<L::Buf>,
+        option: &ToaOption,
+        telling: &mut Telling<'_>,
+    ) -> Result<Result<(), ToaError>, DropReason> {
+        let syn =
+            matches!(packet.headers.transport, Transport::Tcp { flags, .. } if flags & SYN != 0);
         // Elsewhere than in a SYN, options that compaction could drop are worth more than a packet.
         let compaction = if syn { Compaction::Options } else { Compaction::Padding };
-        let way = self.neighbours.hop(hop).ok_or(DropReason::NoRoute)?;
+        let way = self.neighbours.hop(telling.hop).ok_or(DropReason::NoRoute)?;
         let limits = Limits { mtu: self.most(lane, packet, way.port), compaction };
-        match toa::insert(&mut packet.buf, &packet.headers, &option, &limits) {
-            Ok(inserted) => {
-                packet.headers = inserted.headers;
-                self.counters.toa_inserted = self.counters.toa_inserted.wrapping_add(1);
-                if matches!(inserted.outcome, Outcome::InsertedAfterCompaction { .. }) {
-                    self.counters.toa_compacted = self.counters.toa_compacted.wrapping_add(1);
-                }
-                return Ok(None);
-            }
-            Err(_) => self.counters.toa_no_room = self.counters.toa_no_room.wrapping_add(1),
+        let inserted = match toa::insert(&mut packet.buf, &packet.headers, option, &limits) {
+            Ok(inserted) => inserted,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        packet.headers = inserted.headers;
+        bump(&mut self.counters.toa_inserted);
+        *telling.pending |= pending::TOLD_BY_TOA;
+        if matches!(inserted.outcome, Outcome::InsertedAfterCompaction { .. }) {
+            bump(&mut self.counters.toa_compacted);
+            *telling.pending |= pending::COMPACTED;
         }
-        if own.no_room == NoToaRoom::Drop {
-            return Err(DropReason::NoToaRoom);
+        Ok(Ok(()))
+    }
+
+    /// Takes data out of a SYN that does not carry the client's address: a server that took it (TCP Fast Open)
+    /// might answer before it knows whom. Whether there was any.
+    pub(crate) fn hold_data_back<B: PacketBuf>(
+        &mut self,
+        packet: &mut Packet<B>,
+    ) -> Result<bool, DropReason> {
+        let data = u32::from(packet.headers.payload) < packet.headers.end;
+        if data {
+            self.without_data(packet)?;
         }
-        // A train that was to be cut into smaller segments goes as it is now.
-        self.fits(now, lane, packet, hop, 0)?;
-        if syn {
-            return Ok(None);
-        }
-        let mut ahead = empty_ack_of(lane, packet)?;
-        let inserted = toa::insert(&mut ahead.buf, &ahead.headers, &option, &limits);
-        ahead.headers = inserted.map_err(|_| DropReason::NoToaRoom)?.headers;
-        self.counters.toa_inserted = self.counters.toa_inserted.wrapping_add(1);
-        Ok(Some(ahead))
+        Ok(data)
     }
 
     /// Makes the client leave room for the option in its full segments.
-    pub(crate) fn leave_room<B: PacketBuf>(&self, packet: &mut Packet<B>, quad: &Quad) {
+    pub(crate) fn leave_room<B: PacketBuf>(
+        &self,
+        packet: &mut Packet<B>,
+        own: &ToaOptions,
+        quad: &Quad,
+    ) {
         // RFC 9293 section 3.7.1: an MSS below 536 (IPv4) or 1220 (IPv6) helps nobody.
         let floor = if quad.client.0.is_ipv6() { 1220 } else { 536 };
         let csum = packet.buf.l4_csum();
         // A segment without the option stays without; it can only be TCP here.
-        let _ = lower_mss(packet.buf.data_mut(), &packet.headers, csum, growth(quad), floor);
+        let _ = lower_mss(packet.buf.data_mut(), &packet.headers, csum, growth(own, quad), floor);
     }
 }
 
-/// An acknowledgement without payload and options, made from the headers of a segment. Its checksum is
-/// new, so the segment's own is verified first: a corrupt segment must not be made to look sound.
-pub(crate) fn empty_ack_of<L: Lane>(
-    lane: &mut L,
-    packet: &Packet<L::Buf>,
-) -> Result<Packet<L::Buf>, DropReason> {
-    let (data, headers) = (packet.buf.data(), &packet.headers);
-    let tuple = headers.tuple.ok_or(DropReason::NoToaRoom)?;
-    let pair = AddrPair::from(&tuple);
-    if is_corrupt(packet) {
-        return Err(DropReason::BadL4Checksum);
-    }
-    let len = usize::from(headers.l4).saturating_add(TCP_FIXED);
-    let source = data.get(..len).ok_or(DropReason::NoToaRoom)?;
-    let mut buf = lane.alloc(len).ok_or(DropReason::NoBuffer)?;
-    for (to, from) in buf.data_mut().iter_mut().zip(source) {
-        *to = *from;
-    }
-    empty_ack(buf.data_mut(), headers, pair).ok_or(DropReason::NoToaRoom)?;
-    buf.set_vlan(packet.buf.vlan());
-    buf.set_gso(None, 0);
-    buf.set_l4_csum(L4Csum::Good, headers.l3, headers.l4);
-    let parsed = Headers::parse(buf.data(), len).map_err(|_| DropReason::NoToaRoom)?;
-    let Parsed::Ip(headers) = parsed else { return Err(DropReason::NoToaRoom) };
-    Ok(Packet { buf, headers, port: packet.port })
+const fn bump(count: &mut u64) {
+    *count = count.wrapping_add(1);
 }
 
 /// Whether nobody has verified the checksum of a TCP segment yet and it is wrong. Asked where a single
@@ -175,37 +279,6 @@ pub(crate) fn is_corrupt<B: PacketBuf>(packet: &Packet<B>) -> bool {
     !verify_tcp(AddrPair::from(&tuple), segment, &[])
 }
 
-/// Bytes of a TCP header without options.
-const TCP_FIXED: usize = 20;
-
-/// Makes the headers in `frame` those of an acknowledgement that ends with them.
-fn empty_ack(frame: &mut [u8], headers: &Headers, pair: AddrPair) -> Option<()> {
-    let (l3, l4) = (usize::from(headers.l3), usize::from(headers.l4));
-    let (ip, tcp) = frame.split_at_mut_checked(l4)?;
-    let ip = ip.get_mut(l3..)?;
-    let ip_len = u16::try_from(ip.len().saturating_add(TCP_FIXED)).ok()?;
-    match headers.family {
-        Family::V4 => {
-            let fixed = ip.first_chunk_mut::<20>()?;
-            let old = u16::from_be_bytes([fixed[2], fixed[3]]);
-            let sum = u16::from_be_bytes([fixed[10], fixed[11]]);
-            let sum = Delta::ZERO.u16(old, ip_len).apply(sum);
-            [fixed[2], fixed[3]] = ip_len.to_be_bytes();
-            [fixed[10], fixed[11]] = sum.to_be_bytes();
-        }
-        Family::V6 => {
-            let fixed = ip.first_chunk_mut::<40>()?;
-            [fixed[4], fixed[5]] = ip_len.saturating_sub(40).to_be_bytes();
-        }
-    }
-    let tcp = tcp.first_chunk_mut::<TCP_FIXED>()?;
-    (tcp[12], tcp[13]) = (0x50, ACK);
-    (tcp[16], tcp[17], tcp[18], tcp[19]) = (0, 0, 0, 0);
-    let sum = Sum::ZERO.bytes(&tcp[..]);
-    [tcp[16], tcp[17]] = l4_checksum(pair, L4Proto::Tcp, 20, sum).to_be_bytes();
-    Some(())
-}
-
 /// What a packet teaches about a session that is not plain yet; `true` when something changed.
 pub(crate) fn observe(
     detail: &mut Detail,
@@ -220,7 +293,8 @@ pub(crate) fn observe(
         Direction::Return if flags & RST == 0 => {
             let (syn, fin) = (u32::from(flags & SYN != 0), u32::from(flags & FIN != 0));
             if syn == 1 {
-                detail.server_first = seq.wrapping_add(1);
+                // 0 says that nothing is known, so where that is the number, the next one stands for it.
+                detail.server_first = seq.wrapping_add(1).max(1);
             }
             let end = seq.wrapping_add(payload).wrapping_add(syn).wrapping_add(fin);
             // A retransmission does not take back what came after it.
@@ -231,7 +305,9 @@ pub(crate) fn observe(
                 detail.server_ack = ack;
             }
         }
-        Direction::Inbound if flags & (SYN | RST) == 0 && acknowledges_data(detail, flags, ack) => {
+        Direction::Inbound
+            if flags & (SYN | RST) == 0 && handshake_of(detail).proves_data(flags, ack) =>
+        {
             detail.pending &= !pending::TOA;
         }
         _ => {}

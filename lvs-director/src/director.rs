@@ -246,7 +246,8 @@ impl<'m, P: PortPlan> Director<'m, P> {
         self.let_go(now, session);
         self.neighbours.release(session.hop_in);
         self.neighbours.release(session.hop_out);
-        self.events.push(Event::SessionClosed { session: session.id, server: session.server, why });
+        let Session { id, server, told, .. } = *session;
+        self.events.push(Event::SessionClosed { session: id, server, why, told });
     }
 
     /// Ends a session on demand, without a word to its ends. `None` when the handle is stale.

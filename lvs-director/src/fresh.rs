@@ -10,7 +10,6 @@
 
 use crate::admit::Packet;
 use crate::assign::Assigned;
-use crate::client_addr::forged_kinds;
 use crate::director::Director;
 use crate::emit::ETHERNET;
 use crate::neighbour::Settled;
@@ -187,7 +186,7 @@ impl<P: PortPlan> Director<'_, P> {
         }
         let persistence = service.persistence;
         let wanted = self.wanted(service.id).filter(Wanted::is_usual)?;
-        let kinds = wanted.toa.map_or(KindSet::EMPTY, |toa| forged_kinds(&toa));
+        let kinds = wanted.forged.unwrap_or(KindSet::EMPTY);
         Some(Front { virt, wanted, kinds, persistence })
     }
 
@@ -245,12 +244,13 @@ impl<P: PortPlan> Director<'_, P> {
             }
             self.counters.toa_inserted = self.counters.toa_inserted.wrapping_add(1);
         }
+        let told = if toa.is_some() { pending::TOLD_BY_TOA } else { 0 };
         let first = First {
             missed,
             segment: Some(Segment { tcp_flags: Some(syn.flags), bytes: syn.ip_len.into() }),
             client_isn: syn.seq,
             client_mss: survey.mss,
-            pending: if wanted.toa.is_some() { pending::TOA } else { 0 },
+            pending: wanted.pending() | told,
             template: assigned.template,
         };
         match self.open_v4(now, (syn, second), wanted, &assigned, (&ways, &first)) {

@@ -3,7 +3,7 @@
 //! Built by the control side, moved into the worker between bursts, and the previous one handed back, so
 //! that memory is neither taken nor freed on the packet path.
 
-use crate::client_addr::toa_of;
+use crate::client_addr::{distrusts, forged_kinds, proxy_instead, toa_of};
 use crate::proxy::proxy_of;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -21,6 +21,7 @@ use lvs_core::session::TcpState;
 use lvs_core::shared::Shared;
 use lvs_core::snapshot::{NextHop, Snapshot};
 use lvs_core::time::{Tick, Time};
+use lvs_nat::toa::KindSet;
 
 /// Sessions and traffic of one server on one worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub(crate) struct Policy {
     pub(crate) service: Option<ServiceId>,
     pub(crate) toa: Option<ToaOptions>,
     pub(crate) proxy: Option<ProxyOptions>,
+    /// Address options of clients are taken out, even if there is no own one.
+    pub(crate) distrusts: bool,
     pub(crate) strip_timestamps: bool,
     pub(crate) new_isn: bool,
     pub(crate) persistence: Option<Persistence>,
@@ -68,11 +71,22 @@ impl Policy {
             service: Some(service.id),
             toa: toa_of(service),
             proxy: proxy_of(service),
+            distrusts: distrusts(service),
             strip_timestamps: full && service.timestamps == TimestampPolicy::Strip,
             new_isn: full,
             persistence: service.persistence,
             reset_on_expiry: service.flags.reset_on_expiry,
         }
+    }
+
+    /// The PROXY header of sessions that speak PROXY.
+    pub(crate) fn spoken_proxy(&self) -> Option<ProxyOptions> {
+        self.proxy.or_else(|| proxy_instead(self.toa.as_ref()))
+    }
+
+    /// Kinds of options that clients have no business to send.
+    pub(crate) fn forged_kinds(&self) -> Option<KindSet> {
+        forged_kinds(self.toa.as_ref(), self.distrusts)
     }
 }
 

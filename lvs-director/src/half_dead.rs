@@ -9,18 +9,18 @@
 //! SYN, and finds the port free.
 
 use crate::admit::Packet;
-use crate::client_addr::empty_ack_of;
+use crate::client_addr::is_corrupt;
 use crate::director::{Director, Report};
 use crate::outputs::Outputs;
 use lvs_core::addr::Family;
 use lvs_core::checksum::{AddrPair, Delta, Sum, l4_checksum};
 use lvs_core::flow::L4Proto;
-use lvs_core::io::{Lane, PacketBuf};
+use lvs_core::io::{L4Csum, Lane, PacketBuf};
 use lvs_core::plan::PortPlan;
 use lvs_core::session::tcp::flags::{ACK, RST, SYN};
 use lvs_core::session::{Detail, Flow, TcpState};
 use lvs_core::verdict::{DropReason, Verdict};
-use lvs_core::wire::{Headers, Transport};
+use lvs_core::wire::{Headers, Parsed, Transport};
 
 /// Hops that the reset may take; what came from a server reaches it again.
 const TTL: u8 = 64;
@@ -68,6 +68,64 @@ fn reset_of<L: Lane>(lane: &mut L, packet: &Packet<L::Buf>) -> Result<L::Buf, Dr
     let headers = answer.headers;
     turn_around(answer.buf.data_mut(), &headers).ok_or(DropReason::NoSession)?;
     Ok(answer.buf)
+}
+
+/// An acknowledgement without payload and options, made from the headers of a segment. Its checksum is
+/// new, so the segment's own is verified first: a corrupt segment must not be made to look sound.
+fn empty_ack_of<L: Lane>(
+    lane: &mut L,
+    packet: &Packet<L::Buf>,
+) -> Result<Packet<L::Buf>, DropReason> {
+    let (data, headers) = (packet.buf.data(), &packet.headers);
+    let tuple = headers.tuple.ok_or(DropReason::NoSession)?;
+    let pair = AddrPair::from(&tuple);
+    if is_corrupt(packet) {
+        return Err(DropReason::BadL4Checksum);
+    }
+    let len = usize::from(headers.l4).saturating_add(TCP_FIXED);
+    let source = data.get(..len).ok_or(DropReason::NoSession)?;
+    let mut buf = lane.alloc(len).ok_or(DropReason::NoBuffer)?;
+    for (to, from) in buf.data_mut().iter_mut().zip(source) {
+        *to = *from;
+    }
+    empty_ack(buf.data_mut(), headers, pair).ok_or(DropReason::NoSession)?;
+    buf.set_vlan(packet.buf.vlan());
+    buf.set_gso(None, 0);
+    buf.set_l4_csum(L4Csum::Good, headers.l3, headers.l4);
+    let parsed = Headers::parse(buf.data(), len).map_err(|_| DropReason::NoSession)?;
+    let Parsed::Ip(headers) = parsed else { return Err(DropReason::NoSession) };
+    Ok(Packet { buf, headers, port: packet.port })
+}
+
+/// Bytes of a TCP header without options.
+const TCP_FIXED: usize = 20;
+
+/// Makes the headers in `frame` those of an acknowledgement that ends with them.
+fn empty_ack(frame: &mut [u8], headers: &Headers, pair: AddrPair) -> Option<()> {
+    let (l3, l4) = (usize::from(headers.l3), usize::from(headers.l4));
+    let (ip, tcp) = frame.split_at_mut_checked(l4)?;
+    let ip = ip.get_mut(l3..)?;
+    let ip_len = u16::try_from(ip.len().saturating_add(TCP_FIXED)).ok()?;
+    match headers.family {
+        Family::V4 => {
+            let fixed = ip.first_chunk_mut::<20>()?;
+            let old = u16::from_be_bytes([fixed[2], fixed[3]]);
+            let sum = u16::from_be_bytes([fixed[10], fixed[11]]);
+            let sum = Delta::ZERO.u16(old, ip_len).apply(sum);
+            [fixed[2], fixed[3]] = ip_len.to_be_bytes();
+            [fixed[10], fixed[11]] = sum.to_be_bytes();
+        }
+        Family::V6 => {
+            let fixed = ip.first_chunk_mut::<40>()?;
+            [fixed[4], fixed[5]] = ip_len.saturating_sub(40).to_be_bytes();
+        }
+    }
+    let tcp = tcp.first_chunk_mut::<TCP_FIXED>()?;
+    (tcp[12], tcp[13]) = (0x50, ACK);
+    (tcp[16], tcp[17], tcp[18], tcp[19]) = (0, 0, 0, 0);
+    let sum = Sum::ZERO.bytes(&tcp[..]);
+    [tcp[16], tcp[17]] = l4_checksum(pair, L4Proto::Tcp, 20, sum).to_be_bytes();
+    Some(())
 }
 
 /// Makes an acknowledgement without payload and options the reset that answers it.

@@ -145,11 +145,11 @@ impl<P: PortPlan> Director<'_, P> {
         };
         let quote = quote.ok_or(DropReason::IcmpNoSession)?;
         let tcp = flow.quad.proto == L4Proto::Tcp;
-        let gained = self.policy(flow).toa.is_some() && tcp && to_client;
+        let gained = self.policy(flow).toa.filter(|_| tcp && to_client);
         let edit = ErrorEdit {
             keep_source: !to_client && !hides_servers(&flow.quad),
             // What was quoted may have carried the client's address, or the next one will.
-            growth: if gained { growth(&flow.quad) } else { 0 },
+            growth: gained.map_or(0, |toa| growth(&toa, &flow.quad)),
         };
         let detail = self.store.id_of(about.candidate).and_then(|id| self.store.detail(id));
         let rewrite = rewrite_of(flow, detail.as_ref()).ok_or(DropReason::IcmpNoSession)?;

@@ -57,6 +57,7 @@
 extern crate alloc;
 
 mod admit;
+mod ahead;
 mod answer;
 mod assign;
 mod carry;

@@ -3,7 +3,7 @@
 use crate::admit::Packet;
 use crate::assign::Assigned;
 use crate::carry::{AnyEnds, check_flags, count, ends_of, is_pure_syn, reason_of, segment_of};
-use crate::client_addr::{forged_kinds, growth, toa_of};
+use crate::client_addr::{Telling, distrusts, forged_kinds, growth, toa_of};
 use crate::director::{Director, Report};
 use crate::one_way::{Way, take_hop};
 use crate::outputs::Outputs;
@@ -15,7 +15,7 @@ use lvs_core::flow::{Direction, L4Proto, WireTuple};
 use lvs_core::id::{HopId, PoolId, ServerId, ServiceId, SessionId, TimeoutClass};
 use lvs_core::io::{Lane, PacketBuf};
 use lvs_core::plan::PortPlan;
-use lvs_core::service::{Forwarding, ProxyOptions, TimestampPolicy, ToaOptions};
+use lvs_core::service::{Forwarding, ProxyOptions, TimestampPolicy, ToaFormat, ToaOptions};
 use lvs_core::session::{
     First, Missed, OneWay, Open, OpenError, Opened, Place, Previous, Quad, Reserved, TcpState,
     Translation, pending,
@@ -37,6 +37,8 @@ pub(crate) struct Wanted {
     pub(crate) pool: Option<PoolId>,
     pub(crate) toa: Option<ToaOptions>,
     pub(crate) proxy: Option<ProxyOptions>,
+    /// Kinds of options that clients have no business to send.
+    pub(crate) forged: Option<KindSet>,
     pub(crate) strip_timestamps: bool,
     pub(crate) class: TimeoutClass,
 }
@@ -87,11 +89,15 @@ struct New {
 impl Wanted {
     /// Whether a SYN needs no more than an option and a translation.
     pub(crate) const fn is_usual(&self) -> bool {
-        self.one_way.is_none() && self.proxy.is_none()
+        let layout = match &self.toa {
+            Some(toa) => matches!(toa.format, ToaFormat::Port),
+            None => true,
+        };
+        self.one_way.is_none() && self.proxy.is_none() && layout
     }
 
     /// What is to be done on client segments of a new session.
-    const fn pending(&self) -> u8 {
+    pub(crate) const fn pending(&self) -> u8 {
         match (&self.toa, &self.proxy) {
             (Some(_), _) => pending::TOA,
             (None, Some(_)) => pending::PROXY,
@@ -217,12 +223,12 @@ impl<P: PortPlan> Director<'_, P> {
         // What is counted is the packet as it came.
         let segment = segment_of(packet, flags);
         if quad.is_nat64() {
-            let gain = wanted.toa.map_or(0, |_| growth(&quad));
+            let gain = wanted.toa.map_or(0, |toa| growth(&toa, &quad));
             let hops = [chosen.hop_in, chosen.hop_out];
             self.begin_nat64(now, lane, packet, (&quad, hops, gain), out)?;
         }
         let syn_toa = wanted.toa.filter(|toa| toa.placement.syn && flags.is_some());
-        let option_growth = growth(&quad);
+        let option_growth = wanted.toa.map_or(0, |toa| growth(&toa, &quad));
         let growth = if syn_toa.is_some() { option_growth } else { 0 };
         let way = match wanted.one_way {
             Some(one_way) => Some(self.way_of(one_way, chosen.server, chosen.hop_in)?),
@@ -236,13 +242,17 @@ impl<P: PortPlan> Director<'_, P> {
             self.fits_or_tell(now, lane, packet, (chosen.hop_in, gain), out)?;
         }
         let isn = isn_of(&packet.headers.transport);
-        let client_mss = if isn.is_some() { self.edit_options(packet, wanted) } else { 0 };
+        let mut pending = if isn.is_some() { wanted.pending() } else { 0 };
+        let client_mss =
+            if isn.is_some() { self.edit_options(packet, wanted, &mut pending) } else { 0 };
         if let Some(proxy) = wanted.proxy {
             self.begin_proxy(now, lane, packet, (&proxy, &quad, chosen.hop_in), out)?;
+            pending |= if isn.is_none() { pending::TOLD_BY_PROXY } else { 0 };
         }
-        if let Some(toa) = syn_toa {
-            // A SYN never sends a segment ahead.
-            let _ = self.insert_toa(now, lane, packet, &toa, &quad, chosen.hop_in)?;
+        if let Some(own) = wanted.toa.filter(|_| isn.is_some()) {
+            let telling =
+                Telling { own: &own, quad: &quad, hop: chosen.hop_in, pending: &mut pending };
+            self.tell_by_syn(now, lane, packet, telling)?;
         }
         let missed = match before {
             Before::Nothing(missed) => missed,
@@ -256,7 +266,7 @@ impl<P: PortPlan> Director<'_, P> {
             segment: Some(segment),
             client_isn: isn.unwrap_or(0),
             client_mss,
-            pending: if isn.is_some() { wanted.pending() } else { 0 },
+            pending,
             template: chosen.template,
         };
         let new = New { quad, isn, first };
@@ -286,13 +296,16 @@ impl<P: PortPlan> Director<'_, P> {
     }
 
     /// Takes out of a SYN what must not reach the server; returns the MSS that it announces, 0 for none.
-    fn edit_options<B: PacketBuf>(&mut self, packet: &mut Packet<B>, wanted: &Wanted) -> u16 {
-        let kinds = wanted.toa.map_or(KindSet::EMPTY, |toa| forged_kinds(&toa));
+    fn edit_options<B: PacketBuf>(
+        &mut self,
+        packet: &mut Packet<B>,
+        wanted: &Wanted,
+        pending: &mut u8,
+    ) -> u16 {
+        let kinds = wanted.forged.unwrap_or(KindSet::EMPTY);
         let Some(seen) = survey(packet.buf.data(), &packet.headers, kinds) else { return 0 };
-        if seen.suspect
-            && let Some(toa) = wanted.toa
-        {
-            self.strip_forged(packet, &toa);
+        if seen.suspect && self.strip_forged(packet, wanted.forged) {
+            *pending |= pending::FORGED;
         }
         if seen.timestamps {
             self.drop_syn_timestamps(packet, wanted.strip_timestamps);
@@ -314,6 +327,7 @@ impl<P: PortPlan> Director<'_, P> {
             pool: service.pool,
             toa: toa_of(service),
             proxy: proxy_of(service),
+            forged: forged_kinds(toa_of(service).as_ref(), distrusts(service)),
             strip_timestamps: full && service.timestamps == TimestampPolicy::Strip,
             class: service.timeouts,
         })

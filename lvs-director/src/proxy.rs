@@ -14,13 +14,14 @@
 //! the rewrite, return behind it. Once there it goes on whatever a new configuration says.
 
 use crate::admit::Packet;
+use crate::ahead::ahead;
 use crate::client_addr::is_corrupt;
 use crate::director::Director;
 use crate::outputs::Outputs;
 use core::net::SocketAddr;
 use lvs_core::flow::{Direction, L4Proto};
 use lvs_core::id::HopId;
-use lvs_core::io::{L4Csum, Lane, PacketBuf};
+use lvs_core::io::{Lane, PacketBuf};
 use lvs_core::plan::PortPlan;
 use lvs_core::service::{
     ClientAddrMode, ClientHeader, Forwarding, ProxyOptions, ProxyTiming, ProxyVersion,
@@ -30,8 +31,8 @@ use lvs_core::session::tcp::flags::{ACK, FIN, RST, SYN};
 use lvs_core::session::{Detail, Quad, pending};
 use lvs_core::time::Time;
 use lvs_core::verdict::DropReason;
-use lvs_core::wire::{Headers, Parsed, Transport};
-use lvs_nat::edit::{self, EditError, EditList, Splice, StreamEdit, own};
+use lvs_core::wire::{Headers, Transport};
+use lvs_nat::edit::{self, EditError, EditList, Splice, StreamEdit};
 use lvs_nat::options;
 use lvs_nat::proxy::policy::{self, Decision, Undecided};
 use lvs_nat::proxy::stored::Again;
@@ -182,7 +183,11 @@ impl<P: PortPlan> Director<'_, P> {
         if bytes.is_some() && facts.brings_nothing() {
             return self.put_alone(packet, bytes.as_ref(), mtu).map(|()| None);
         }
-        self.put(lane, packet, &list, bytes.as_ref(), mtu)
+        let ahead = self.put(lane, packet, &list, bytes.as_ref(), mtu)?;
+        if ahead.is_some() {
+            speaker.detail.pending |= pending::AHEAD;
+        }
+        Ok(ahead)
     }
 
     /// Puts the header into the acknowledgement that ends the handshake.
@@ -221,7 +226,7 @@ impl<P: PortPlan> Director<'_, P> {
             Err(EditError::TooBig | EditError::NoHeadroom) if bytes.is_some() => {}
             Err(error) => return Err(refused(error)),
         }
-        let ahead = ahead(lane, packet, header)?;
+        let ahead = ahead(lane, packet, (&[], header), DropReason::ProxyOrder)?;
         let headers = edit::behind(&mut packet.buf, &packet.headers, list).map_err(refused)?;
         packet.headers = headers;
         bump(&mut self.counters.proxy_ahead);
@@ -413,41 +418,6 @@ fn ends_handshake(speaker: &Speaker<'_>, facts: Facts) -> bool {
 fn carries(list: &EditList<1>, headers: &Headers) -> bool {
     let Some(Facts { flags, seq, payload }) = Facts::of(headers) else { return false };
     flags & RST == 0 && list.plan(seq, flags, payload, 0).cuts.iter().any(Option::is_some)
-}
-
-/// A segment of the director's own with the header, in front of the segment at hand.
-fn ahead<L: Lane>(
-    lane: &mut L,
-    packet: &Packet<L::Buf>,
-    header: &[u8],
-) -> Result<Packet<L::Buf>, DropReason> {
-    let (data, headers) = (packet.buf.data(), &packet.headers);
-    let link = data.get(..usize::from(headers.l3)).ok_or(DropReason::ProxyOrder)?;
-    let own_options = data.get(usize::from(headers.l4).saturating_add(20)..headers.payload.into());
-    let stamps = own_options.and_then(own::timestamps_of);
-    let stamps = stamps.as_ref().map_or(&[][..], |stamps| &stamps[..]);
-    let ip = if headers.family == lvs_core::addr::Family::V4 { 20usize } else { 40 };
-    let len = link.len().saturating_add(ip).saturating_add(20);
-    let len = len.saturating_add(stamps.len()).saturating_add(header.len());
-    let mut buf = lane.alloc(len).ok_or(DropReason::NoBuffer)?;
-    for (to, from) in buf.data_mut().iter_mut().zip(link) {
-        *to = *from;
-    }
-    let place = buf.data_mut().get_mut(link.len()..).unwrap_or_default();
-    // What lies behind the first part is not at hand; a train's checksum needs no look at it.
-    let csum = packet.buf.l4_csum();
-    let written = own::ahead(place, (data, &[]), headers, csum, stamps, header);
-    written.map_err(|error| match error {
-        own::AheadError::Corrupt => DropReason::BadL4Checksum,
-        _ => DropReason::ProxyOrder,
-    })?;
-    buf.set_vlan(packet.buf.vlan());
-    buf.set_gso(None, 0);
-    let Ok(Parsed::Ip(headers)) = Headers::parse(buf.data(), len) else {
-        return Err(DropReason::ProxyOrder);
-    };
-    buf.set_l4_csum(L4Csum::Good, headers.l3, headers.l4);
-    Ok(Packet { buf, headers, port: packet.port })
 }
 
 /// The payload of a packet, as far as it lies in the first part of its buffer.

@@ -66,7 +66,7 @@ pub(crate) fn read_syn<B: PacketBuf>(packet: &B, here: &MacAddr) -> Option<Syn> 
 }
 
 /// What the options of a SYN hold; `None` when they are suspect or malformed, or there is no room for one more that
-/// is wanted.
+/// is wanted, or data has to be taken out.
 #[inline]
 pub(crate) fn survey_of<B: PacketBuf>(
     packet: &B,
@@ -78,7 +78,9 @@ pub(crate) fn survey_of<B: PacketBuf>(
     let grows = toa.is_some_and(|toa| toa.placement.syn);
     let room =
         usize::from(syn.tcp_len).wrapping_add(TOA_V4_LEN) <= 60 && packet.headroom() >= TOA_V4_LEN;
-    (!survey.suspect && !survey.malformed && (room || !grows)).then_some(survey)
+    let data = u16::from(syn.tcp_len).wrapping_add(20) != syn.ip_len;
+    let keeps = if grows { room } else { toa.is_none() || !data };
+    (!survey.suspect && !survey.malformed && keeps).then_some(survey)
 }
 
 #[inline(always)]

@@ -109,7 +109,7 @@ fn placement_segment_by_segment() {
         ("an acknowledgement of what was never sent", &sent, ACK, 2001, 6002, [true, false, false]),
         ("before the server's SYN-ACK", &blind, ACK, 2001, 9, [true, false, false]),
     ] {
-        let wants = |placement: &Placement| placement.wants(at, flags, seq, ack);
+        let wants = |placement: &Placement| at.wants(placement, flags, seq, ack);
         assert_eq!([wants(&all), wants(&syn), wants(&end)], want, "{name}");
         assert!(!wants(&none), "{name}");
     }
@@ -162,7 +162,7 @@ fn mptcp_is_never_given_up_for_the_option() {
     // Nothing else to give up: the ladder.
     let spec = segment(ACK, &[mapping, signal, Opt::Timestamps(1, 2)], 10);
     assert_eq!(inserted(&spec, &option(false)).unwrap_err(), ToaError::NoRoom);
-    let down = rung(ToaError::NoRoom, ACK, &Placement::default(), NoRoom::SeparateAck);
+    let down = rung(ToaError::NoRoom, ACK, &Placement::default(), NoRoom::SeparateAck, false);
     assert_eq!(down, Rung::Ahead);
     // The SYN of Linux with MP_CAPABLE takes an IPv6 address once its timestamps are gone.
     let capable = Opt::Raw(30, vec![0x01, 0]);
@@ -202,7 +202,7 @@ fn without_an_mss_nothing_is_added_and_a_full_segment_goes_behind_a_separate_ack
         let full = segment(ACK | PSH, &[], 1460);
         let refused = inserted(&full, &option(v6)).unwrap_err();
         assert_eq!(refused, ToaError::TooBig);
-        let down = rung(refused, full.flags, &Placement::default(), NoRoom::SeparateAck);
+        let down = rung(refused, full.flags, &Placement::default(), NoRoom::SeparateAck, true);
         assert_eq!(down, Rung::Ahead);
         let frame = full.build();
         let mut out = frame[..14].to_vec();
@@ -240,18 +240,29 @@ fn the_ladder_never_ends_in_silence() {
         (Placement::default(), Placement { syn: true, handshake: false, until_server_data: false });
     use NoRoom::{Drop, Proxy, SeparateAck};
     for error in [ToaError::NoRoom, ToaError::TooBig, ToaError::NoHeadroom] {
-        assert_eq!(rung(error, ACK, &all, SeparateAck), Rung::Ahead);
-        assert_eq!(rung(error, ACK | FIN, &all, SeparateAck), Rung::Ahead);
-        assert_eq!(rung(error, SYN, &all, SeparateAck), Rung::Later);
-        // Where nothing comes later, a SYN without would be a connection without.
-        assert_eq!(rung(error, SYN, &only_syn, SeparateAck), Rung::Drop);
-        assert_eq!(rung(error, SYN, &all, Proxy), Rung::Proxy);
-        assert_eq!(rung(error, ACK, &all, Drop), Rung::Drop);
-    }
-    for error in [ToaError::Fragment, ToaError::Mismatch] {
-        for policy in [SeparateAck, Proxy, Drop] {
-            assert_eq!(rung(error, ACK, &all, policy), Rung::Drop);
+        for told in [false, true] {
+            assert_eq!(rung(error, ACK, &all, SeparateAck, told), Rung::Ahead);
+            assert_eq!(rung(error, ACK | FIN, &all, SeparateAck, told), Rung::Ahead);
+            assert_eq!(rung(error, SYN, &all, SeparateAck, told), Rung::Later);
+            // Where nothing comes later, a SYN without would be a connection without.
+            assert_eq!(rung(error, SYN, &only_syn, SeparateAck, told), Rung::Drop);
+            assert_eq!(rung(error, ACK, &all, Drop, told), Rung::Drop);
         }
+        for (flags, placement) in [(SYN, all), (SYN, only_syn), (ACK, all)] {
+            assert_eq!(rung(error, flags, &placement, Proxy, false), Rung::Proxy);
+        }
+        // Who has read the option reads no header.
+        assert_eq!(rung(error, ACK, &all, Proxy, true), Rung::Ahead);
+        assert_eq!(rung(error, SYN, &all, Proxy, true), Rung::Later);
+        assert_eq!(rung(error, SYN, &only_syn, Proxy, true), Rung::Drop);
+    }
+    for policy in [SeparateAck, Proxy, Drop] {
+        assert_eq!(rung(ToaError::Mismatch, ACK, &all, policy, false), Rung::Drop);
+        // A piece cannot grow, and a SYN in pieces opens nothing.
+        let piece = rung(ToaError::Fragment, ACK, &all, policy, false);
+        assert_eq!(piece, if policy == Drop { Rung::Drop } else { Rung::Later });
+        assert_eq!(rung(ToaError::Fragment, SYN, &all, policy, false), Rung::Drop);
+        assert_eq!(rung(ToaError::Fragment, ACK, &only_syn, policy, false), Rung::Drop);
     }
 }
 

@@ -136,6 +136,7 @@ fn with_key(path: &str, key: &str, value: Option<&str>) -> String {
     // Some keys go with others only.
     let service: &[(&str, &str)] = match (path, key) {
         ("service", "mark") => &[("forwarding", "\"nat\"")],
+        ("service", "trust_toa") => &[("address", "\"10.0.0.90:80\""), ("forwarding", "\"nat\"")],
         ("service", "one_packet" | "quic") => {
             &[("address", "\"10.0.0.90:80\""), ("protocol", "\"udp\""), ("forwarding", "\"nat\"")]
         }

@@ -42,6 +42,10 @@ fn toml(config: &Value) -> String {
     for service in entries(config, "services") {
         text += "[[service]]\n";
         keys(&mut text, service, &["address", "protocol", "forwarding", "scheduler"]);
+        if (&service["protocol"], &service["forwarding"]) == (&"tcp".into(), &"nat".into()) {
+            // Linux leaves the options of clients alone.
+            text += "trust_toa = true\n";
+        }
         for server in entries(service, "servers") {
             text += "[[service.server]]\n";
             keys(&mut text, server, &["address", "weight"]);

@@ -135,7 +135,7 @@ pub fn layouts(frame: &mut [u8]) -> u64 {
     told.map(|told| (told.client, told.port, told.virt)).hash(&mut seen);
     let known = Handshake { server_first: black_box(Some(5)), ..Handshake::default() };
     let placement = black_box(Placement::default());
-    placement.wants(&known, black_box(16), 5, black_box(6)).hash(&mut seen);
+    known.wants(&placement, black_box(16), 5, black_box(6)).hash(&mut seen);
     seen.finish()
 }
 

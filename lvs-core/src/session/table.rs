@@ -7,7 +7,7 @@ use super::free::{FreeSlots, Group, RingState};
 use super::layout::{Cold, Line, Tail, bytes, flag, packets};
 use super::lists::Lists;
 use super::tcp::{self, TcpState};
-use super::{Candidate, Detail, Flow, Missed, Segment, Session, TableConfig, Translation};
+use super::{Candidate, Detail, Flow, Missed, Segment, Session, TableConfig, Told, Translation};
 use crate::counters::Traffic;
 use crate::flow::{Direction, L4Proto};
 use crate::id::{HopId, ServerId, SessionId, TimeoutClass};
@@ -349,7 +349,7 @@ impl<'m, L: Line> Table<'m, L> {
             one_way: tail.one_way(),
             template: cold.template.checked_sub(1),
             reset_owed: tail.has(flag::RESET_OWED),
-            told: cold.pending,
+            told: Told(cold.pending),
         })
     }
 

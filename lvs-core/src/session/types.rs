@@ -18,6 +18,10 @@ pub mod pending {
     pub const TOA: u8 = 0x01;
     /// A PROXY header is still to go out, or has not been acknowledged by the server yet.
     pub const PROXY: u8 = 0x02;
+    /// For the address option, options of the client had to make room.
+    pub const COMPACTED: u8 = 0x04;
+    /// The address went out ahead, on a segment of the director's own.
+    pub const AHEAD: u8 = 0x08;
     /// The address went out as an option.
     pub const TOLD_BY_TOA: u8 = 0x10;
     /// The address went out as a PROXY header.
@@ -26,6 +30,27 @@ pub mod pending {
     pub const NO_ROOM: u8 = 0x40;
     /// The client sent an address of its own making, which was taken out.
     pub const FORGED: u8 = 0x80;
+}
+
+/// How a server was told who its client is, and what was in the way: the bits of [`pending`] that say so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Told(pub u8);
+
+impl Told {
+    /// Every bit in a word, as logs show it.
+    pub const WORDS: [(u8, &'static str); 6] = [
+        (pending::TOLD_BY_TOA, "option"),
+        (pending::COMPACTED, "compacted"),
+        (pending::TOLD_BY_PROXY, "proxy"),
+        (pending::AHEAD, "ahead"),
+        (pending::NO_ROOM, "no_room"),
+        (pending::FORGED, "forged"),
+    ];
+
+    /// The words that hold; none when the server was told nothing.
+    pub fn words(self) -> impl Iterator<Item = &'static str> {
+        Self::WORDS.into_iter().filter(move |(bit, _)| self.0 & bit != 0).map(|(_, word)| word)
+    }
 }
 
 /// Size of one family's table.
@@ -354,8 +379,8 @@ pub struct Session {
     pub template: Option<u32>,
     /// Its ends are still to be told that it is over.
     pub reset_owed: bool,
-    /// How the server was told who the client is: bits of [`pending`].
-    pub told: u8,
+    /// How the server was told who the client is, and what is still to be done for it.
+    pub told: Told,
 }
 
 /// A place in a [`SessionStore::scan`](super::SessionStore::scan).

@@ -9,7 +9,7 @@ use lvs_core::plan::PortPlan;
 use lvs_core::session::tcp::{self, flags};
 use lvs_core::session::{
     Candidate, Cursor, Detail, LocalSource, Open, OpenError, Place, Previous, Probe, Quad, Segment,
-    Session, SessionStore, StoreConfig, TcpState, Translation,
+    Session, SessionStore, StoreConfig, TcpState, Told, Translation,
 };
 use lvs_core::time::{Tick, Time};
 use lvs_core::timeouts::{SctpPhase, Timeouts};
@@ -434,7 +434,7 @@ impl Model {
             one_way: None,
             template: None,
             reset_owed: false,
-            told: 0,
+            told: Told(0),
         };
         let detail = Detail {
             plain: open.plain,
@@ -578,7 +578,7 @@ impl Model {
             ..asked
         };
         known.expected.plain = stays_plain;
-        known.expected.told = asked.pending;
+        known.expected.told = Told(asked.pending);
         known.expected.translation.seq_delta = asked.seq_delta;
         (known.expected.hop_in, known.expected.hop_out) = (asked.hop_in, asked.hop_out);
     }

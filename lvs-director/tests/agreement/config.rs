@@ -16,7 +16,8 @@ use lvs_core::persistence::{Persistence, Since};
 use lvs_core::sched::{SchedulerDef, Weight};
 use lvs_core::service::Forwarding::{self, FullNat, Nat};
 use lvs_core::service::{
-    ClientAddrMode, NoToaRoom, ServiceFlags, ServiceKey, TimestampPolicy, ToaOptions, ToaPlacement,
+    ClientAddrMode, NoToaRoom, ServiceFlags, ServiceKey, TimestampPolicy, ToaFormat, ToaOptions,
+    ToaPlacement,
 };
 use lvs_core::shared::Thresholds;
 use lvs_core::snapshot::{
@@ -150,7 +151,12 @@ pub(crate) enum Toa {
     Drop,
     LateOnly,
     SynOnly,
+    HandshakeOnly,
     OtherKinds,
+    Versioned,
+    WithVirtual,
+    /// No option of its own, and those of clients stay.
+    Trusted,
 }
 
 /// Everything that scripts may change.
@@ -196,7 +202,11 @@ fn toa() -> impl Strategy<Value = Toa> {
         1 => Just(Toa::Drop),
         1 => Just(Toa::LateOnly),
         1 => Just(Toa::SynOnly),
+        1 => Just(Toa::HandshakeOnly),
         1 => Just(Toa::OtherKinds),
+        1 => Just(Toa::Versioned),
+        1 => Just(Toa::WithVirtual),
+        1 => Just(Toa::Trusted),
     ]
 }
 
@@ -369,13 +379,17 @@ fn service(shape: &Shape, (addr, proto, forwarding, scheduler, pool, servers): R
     let numbered = servers.iter().zip(shape.weights).zip(shape.thresholds).enumerate();
     let servers = numbered.filter(|(at, _)| shape.servers >> at & 1 == 1);
     let base = ToaOptions::default();
-    let placement = |syn, until_server_data| ToaPlacement { syn, until_server_data };
+    let placement =
+        |syn, handshake, until_server_data| ToaPlacement { syn, handshake, until_server_data };
     let toa = match shape.toa {
-        Toa::Off => None,
+        Toa::Off | Toa::Trusted => None,
         Toa::Default => Some(base),
         Toa::Drop => Some(ToaOptions { no_room: NoToaRoom::Drop, ..base }),
-        Toa::LateOnly => Some(ToaOptions { placement: placement(false, true), ..base }),
-        Toa::SynOnly => Some(ToaOptions { placement: placement(true, false), ..base }),
+        Toa::LateOnly => Some(ToaOptions { placement: placement(false, false, true), ..base }),
+        Toa::SynOnly => Some(ToaOptions { placement: placement(true, false, false), ..base }),
+        Toa::HandshakeOnly => Some(ToaOptions { placement: placement(false, true, false), ..base }),
+        Toa::Versioned => Some(ToaOptions { kind_v4: 28, format: ToaFormat::Versioned, ..base }),
+        Toa::WithVirtual => Some(ToaOptions { format: ToaFormat::WithVirtual, ..base }),
         Toa::OtherKinds => Some(ToaOptions { kind_v4: 200, kind_v6: 99, ..base }),
     };
     ServiceSpec {
@@ -393,7 +407,7 @@ fn service(shape: &Shape, (addr, proto, forwarding, scheduler, pool, servers): R
         },
         timeouts: if shape.slow { Timeouts::KERNEL } else { Timeouts::LVS },
         persistence: shape.stay.persistence(),
-        flags: ServiceFlags::default(),
+        flags: ServiceFlags { trust_toa: shape.toa == Toa::Trusted, ..ServiceFlags::default() },
         servers: servers
             .map(|(_, ((addr, weight), (upper, lower)))| ServerSpec {
                 thresholds: Thresholds { upper, lower },

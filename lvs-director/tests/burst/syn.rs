@@ -5,7 +5,9 @@ use super::*;
 use lvs_core::event::Event;
 use lvs_core::persistence::Persistence;
 use lvs_core::plan::Whole;
-use lvs_core::service::{ClientAddrMode, NoToaRoom, TimestampPolicy, ToaOptions, ToaPlacement};
+use lvs_core::service::{
+    ClientAddrMode, NoToaRoom, TimestampPolicy, ToaFormat, ToaOptions, ToaPlacement,
+};
 use lvs_core::session::{SessionStore, StoreConfig, TableConfig};
 use lvs_core::shared::{Template, Thresholds};
 use lvs_core::time::Tick;
@@ -91,7 +93,8 @@ fn first() -> impl Strategy<Value = First> {
 #[derive(Clone, Copy, Debug)]
 struct Stand {
     forwarding: Forwarding,
-    toa: Option<(bool, NoToaRoom)>,
+    toa: Option<(bool, NoToaRoom, ToaFormat)>,
+    trust_toa: bool,
     keep_timestamps: bool,
     thresholds: u32,
     persistent: Option<u8>,
@@ -102,21 +105,25 @@ struct Stand {
 }
 
 fn stand() -> impl Strategy<Value = Stand> {
-    let room = prop_oneof![Just(NoToaRoom::SeparateAck), Just(NoToaRoom::Drop)];
-    let toa = prop_oneof![1 => Just(None), 3 => (prop::bool::weighted(0.8), room).prop_map(Some)];
+    let room =
+        prop::sample::select(vec![NoToaRoom::SeparateAck, NoToaRoom::Proxy, NoToaRoom::Drop]);
+    let format = prop_oneof![3 => Just(ToaFormat::Port), 1 => Just(ToaFormat::WithVirtual)];
+    let toa = (prop::bool::weighted(0.8), room, format).prop_map(Some);
+    let toa = prop_oneof![1 => Just(None), 3 => toa];
     let full = prop::bool::weighted(0.7);
     let persistent = prop_oneof![2 => Just(None), 1 => Just(Some(32)), 1 => Just(Some(29))];
     let thresholds = prop_oneof![2 => Just(0u32), 1 => 3u32..40];
     (
-        (full, toa, any::<bool>(), thresholds),
+        (full, toa, any::<[bool; 2]>(), thresholds),
         (persistent, 0u8..3, prop::bool::weighted(0.2), any::<bool>(), prop::bool::weighted(0.7)),
     )
-        .prop_map(|((full, toa, keep_timestamps, thresholds), more)| {
+        .prop_map(|((full, toa, [keep_timestamps, trust_toa], thresholds), more)| {
             let (persistent, scheduler, all_ports, small, servers_known) = more;
             let forwarding = if full { Forwarding::FullNat } else { Forwarding::Nat };
             Stand {
                 forwarding,
                 toa,
+                trust_toa,
                 keep_timestamps,
                 thresholds,
                 persistent,
@@ -135,10 +142,13 @@ impl Stand {
             spec.neighbours.retain(|neighbour| neighbour.mac != mac(11));
         }
         for service in &mut spec.services {
-            service.client_addr = self.toa.map_or(ClientAddrMode::None, |(syn, no_room)| {
-                let placement = ToaPlacement { syn, until_server_data: true };
-                ClientAddrMode::Toa(ToaOptions { placement, no_room, ..ToaOptions::default() })
-            });
+            service.client_addr =
+                self.toa.map_or(ClientAddrMode::None, |(syn, no_room, format)| {
+                    let placement = ToaPlacement { syn, ..ToaPlacement::default() };
+                    let base = ToaOptions::default();
+                    ClientAddrMode::Toa(ToaOptions { placement, no_room, format, ..base })
+                });
+            service.flags.trust_toa = self.trust_toa;
             if self.keep_timestamps {
                 service.timestamps = TimestampPolicy::Keep;
             }

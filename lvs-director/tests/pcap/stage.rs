@@ -99,7 +99,8 @@ fn spec(config: &Value) -> SnapshotSpec {
         timestamps: TimestampPolicy::Keep,
         timeouts,
         persistence: None,
-        flags: ServiceFlags::default(),
+        // Linux leaves the options of clients alone.
+        flags: ServiceFlags { trust_toa: true, ..ServiceFlags::default() },
         servers: entries(service, "servers").iter().map(|s| server(s, tunnel(service))).collect(),
     };
     SnapshotSpec {

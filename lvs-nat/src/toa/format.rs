@@ -6,21 +6,11 @@
 //! | [`Format::Versioned`] | 28 | version 1 byte (1 for IPv4, 2 for IPv6), address 4 or 16; no port |
 //! | [`Format::WithVirtual`] | 254 | port 2, address 4, 2 of padding, virtual port 2, virtual address 4 |
 
-use super::{TOA_V6_LEN, ToaOption};
+use super::{TOA_V4_LEN, TOA_V6_LEN, TOA_VIRTUAL_LEN, ToaOption};
 use crate::walk;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// How an option says an address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Format {
-    /// Port and address: what [`ToaOption::encode`] writes.
-    #[default]
-    Port,
-    /// A version byte and the address, without a port; 7 or 19 bytes and one of padding.
-    Versioned,
-    /// IPv4 with the virtual address; an IPv6 client gets [`Format::Port`].
-    WithVirtual,
-}
+pub use lvs_core::service::ToaFormat as Format;
 
 /// Version byte of an IPv4 address in [`Format::Versioned`].
 const VERSION_V4: u8 = 1;
@@ -28,6 +18,16 @@ const VERSION_V4: u8 = 1;
 const VERSION_V6: u8 = 2;
 
 impl ToaOption {
+    /// Bytes of the option in a layout, for an IPv4 or IPv6 client.
+    #[must_use]
+    pub const fn len_of(format: Format, v6: bool) -> usize {
+        match (format, v6) {
+            (_, true) => TOA_V6_LEN,
+            (Format::WithVirtual, false) => TOA_VIRTUAL_LEN,
+            (Format::Port | Format::Versioned, false) => TOA_V4_LEN,
+        }
+    }
+
     /// Encodes the address of a client in a layout; `virt` is the address that it connected to. `None`
     /// for kinds that every TCP reads itself (see [`ToaKinds`](super::ToaKinds)).
     #[must_use]

@@ -7,12 +7,12 @@ use super::sessions::Numbers;
 use super::{Model, Outcome, Passing, Sent, drop, options, tcp};
 use crate::build::fragments;
 use address::{has_acked, wants_address};
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 use lvs_core::addr::{LocalAddress, RealAddr};
 use lvs_core::flow::Direction;
 use lvs_core::io::BURST;
 use lvs_core::io::{L4Csum, PortId};
-use lvs_core::service::{ClientAddrMode, Forwarding, NoToaRoom, ToaOptions};
+use lvs_core::service::{ClientAddrMode, Forwarding, ToaFormat, ToaOptions};
 use lvs_core::session::{Quad, TcpState};
 use lvs_core::snapshot::ServiceSpec;
 use lvs_core::time::Time;
@@ -47,8 +47,12 @@ fn address_option(service: &ServiceSpec) -> Option<ToaOptions> {
 }
 
 /// Bytes of the address option for a client.
-fn option_len(client: IpAddr) -> usize {
-    if client.is_ipv4() { 8 } else { 20 }
+fn option_len(toa: &ToaOptions, client: IpAddr) -> usize {
+    match toa.format {
+        _ if client.is_ipv6() => 20,
+        ToaFormat::WithVirtual => 16,
+        ToaFormat::Port | ToaFormat::Versioned => 8,
+    }
 }
 
 impl Model {
@@ -172,24 +176,21 @@ impl Model {
             let carries = toa.filter(|toa| {
                 !session.plain && numbers.owes_address && wants_address(&packet, toa, &numbers)
             });
-            let mut carries = carries;
-            if packet.ip.fragment && carries.is_some() {
-                // A piece cannot grow.
-                self.count("toa_no_room");
-                if carries.is_some_and(|toa| toa.no_room == NoToaRoom::Drop) {
-                    return Err(DropReason::NoToaRoom);
-                }
-                carries = None;
-            }
-            let fits =
-                self.fits(now, &packet, hop, carries.map_or(0, |_| option_len(quad.client.0)));
+            let fits = self.fits(
+                now,
+                &packet,
+                hop,
+                carries.map_or(0, |toa| option_len(&toa, quad.client.0)),
+            );
             fits.or_else(|reason| match carries {
                 Some(_) => self.fits(now, &packet, hop, 0),
                 None => Err(reason),
             })?;
             self.take_out(&mut packet, &spec, toa.as_ref());
             if let Some(toa) = carries {
-                ahead = self.put_in(now, &mut packet, &toa, quad.client, hop)?;
+                ahead = self.put_in(now, &mut packet, &toa, ends(quad.client, quad.virt), hop)?;
+            } else if toa.is_some() && asks_for_a_connection(flags) {
+                self.hold_data_back(&mut packet);
             }
         } else {
             self.fits(now, &packet, hop, 0)?;
@@ -199,13 +200,14 @@ impl Model {
         self.learn_numbers(at, numbers, direction, &packet);
         if let Some(toa) = toa
             && direction == Direction::Return
-            && toa.placement.until_server_data
+            && (toa.placement.handshake || toa.placement.until_server_data)
             && let Some(tcp) = packet.ip.tcp_mut()
             && tcp.flags & (SYN | ACK) == SYN | ACK
         {
             // RFC 9293 section 3.7.1: what every host takes anyway.
             let floor = if quad.client.0.is_ipv4() { 536 } else { 1220 };
-            options::lower_mss(&mut tcp.options, option_len(quad.client.0) as u16, floor);
+            let by = option_len(&toa, quad.client.0) as u16;
+            options::lower_mss(&mut tcp.options, by, floor);
         }
         if let Some(mut ahead) = ahead {
             self.translate(&mut ahead, at, direction);
@@ -234,7 +236,8 @@ impl Model {
         if from == Direction::Return && tcp.flags & RST == 0 {
             let end = w(tcp.seq) + w(tcp.payload.len() as u32) + w(bit(SYN)) + w(bit(FIN));
             if bit(SYN) == 1 {
-                numbers.server_first = tcp.seq.wrapping_add(1);
+                // 0 stands for "unknown".
+                numbers.server_first = tcp.seq.wrapping_add(1).max(1);
             }
             if bit(SYN) == 1 || tcp::after(end.0, numbers.server_end) || numbers.server_end == 0 {
                 numbers.server_end = end.0;
@@ -323,6 +326,10 @@ impl Model {
             Direction::Return => {}
         }
     }
+}
+
+fn ends(client: (IpAddr, u16), virt: (IpAddr, u16)) -> (SocketAddr, SocketAddr) {
+    (client.into(), virt.into())
 }
 
 fn w(number: u32) -> core::num::Wrapping<u32> {

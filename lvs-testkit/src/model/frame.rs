@@ -241,6 +241,14 @@ impl Ip {
         (self.csum, self.wrong_by) = (L4Csum::Good, Some(0));
     }
 
+    /// What is wrong with the checksum stays as wrong, with its bytes the other way round: the director takes out an
+    /// odd number of bytes and works out what follows them from what the checksum says.
+    pub(super) fn turn_wrong(&mut self) {
+        if self.csum != L4Csum::Partial {
+            self.wrong_by = self.wrong_by.map(|by| by * 256 % 65535);
+        }
+    }
+
     /// Finishes a partial checksum: the transmitter sums the field as it stands.
     pub(super) fn complete(&mut self) {
         let partial = self.field(&self.segment());
@@ -280,6 +288,21 @@ impl Ip {
     /// Whether the IP header is as short as it can be.
     pub(super) fn has_bare_header(&self) -> bool {
         self.network.len() == if self.dst.is_ipv6() { 40 } else { 20 }
+    }
+
+    /// A header as a host writes it that sends a packet of the same class of its own: without options, not to be cut.
+    pub(super) fn make_own(&mut self) {
+        if self.dst.is_ipv6() {
+            let mut fixed = vec![0; 40];
+            (fixed[0], fixed[1]) = (0x60 | self.network[0] & 0x0f, self.network[1] & 0xf0);
+            fixed[6] = self.proto;
+            self.network = fixed;
+        } else {
+            let mut fixed = vec![0; 20];
+            (fixed[0], fixed[1], fixed[2], fixed[6]) = (0x45, self.network[1], 1, 0x40);
+            fixed[9] = self.proto;
+            self.network = fixed;
+        }
     }
 
     /// Whether an extension header or the IPv4 header speaks of fragments.

@@ -1,7 +1,7 @@
 //! Edits of TCP option lists, each by taking the list apart and writing it again.
 
 use core::net::SocketAddr;
-use lvs_core::service::ToaOptions;
+use lvs_core::service::{ToaFormat, ToaOptions};
 
 /// One entry of a list: an option with kind and length, one byte of padding, or the end with
 /// whatever stands behind it.
@@ -37,15 +37,15 @@ fn blank(options: &mut Vec<u8>, gone: impl Fn(&[u8]) -> bool) -> usize {
     count
 }
 
-/// Overwrites what a server may read as a client address: the known kinds, the service's own, and
+/// Overwrites what a server may read as a client address: the known kinds, those of the service, and
 /// every experiment of kinds 253 and 254 but Fast Open's in a SYN. Returns how many.
-pub(super) fn strip_addresses(options: &mut Vec<u8>, own: &ToaOptions, syn: bool) -> usize {
+pub(super) fn strip_addresses(options: &mut Vec<u8>, own: Option<&ToaOptions>, syn: bool) -> usize {
     // Kinds that every TCP needs are never taken for an address.
     let needed = |kind: u8| matches!(kind, 0..=5 | 8);
-    let own = [own.kind_v4, own.kind_v6];
+    let own = own.map_or([254; 2], |own| [own.kind_v4, own.kind_v6]);
     blank(options, |option| match option {
         [254, len, 0xf9, 0x89, ..] if syn => matches!(len, 8 | 16 | 20),
-        [28 | 200 | 253 | 254, ..] => true,
+        [28 | 200 | 252..=254, ..] => true,
         [kind, ..] => own.contains(kind) && !needed(*kind),
         [] => false,
     })
@@ -54,6 +54,18 @@ pub(super) fn strip_addresses(options: &mut Vec<u8>, own: &ToaOptions, syn: bool
 /// Overwrites timestamps with padding.
 pub(super) fn strip_timestamps(options: &mut Vec<u8>) {
     blank(options, |option| matches!(option, [8, 10, ..]));
+}
+
+/// Overwrites what asks for Fast Open.
+pub(super) fn strip_fast_open(options: &mut Vec<u8>) {
+    blank(options, |option| matches!(option, [34, ..] | [254, _, 0xf9, 0x89, ..]));
+}
+
+/// The first timestamps with the padding that they usually have, or nothing.
+pub(super) fn only_timestamps(options: &[u8]) -> Vec<u8> {
+    let list = entries(options);
+    let stamps = list.iter().find(|entry| matches!(entry[..], [8, 10, ..]));
+    stamps.map_or_else(Vec::new, |stamps| [&[1, 1], &stamps[..]].concat())
 }
 
 /// Lowers the announced maximum segment size, though not below `floor`.
@@ -82,13 +94,25 @@ pub(super) fn shift_sack(options: &mut Vec<u8>, by: u32) {
     *options = list.concat();
 }
 
-/// The address option for this client: kind, length, port, address.
-pub(super) fn address(client: SocketAddr, own: &ToaOptions) -> Vec<u8> {
-    let port = client.port().to_be_bytes();
-    match client {
-        SocketAddr::V4(v4) => [&[own.kind_v4, 8], &port[..], &v4.ip().octets()].concat(),
-        SocketAddr::V6(v6) => [&[own.kind_v6, 20], &port[..], &v6.ip().octets()].concat(),
-    }
+/// The address option for this client, as the service says an address, padded to whole words.
+pub(super) fn address(client: SocketAddr, virt: SocketAddr, own: &ToaOptions) -> Vec<u8> {
+    let kind = if client.is_ipv4() { own.kind_v4 } else { own.kind_v6 };
+    let ip = |address: SocketAddr| match address {
+        SocketAddr::V4(v4) => v4.ip().octets().to_vec(),
+        SocketAddr::V6(v6) => v6.ip().octets().to_vec(),
+    };
+    let port = |address: SocketAddr| address.port().to_be_bytes().to_vec();
+    let said = match (own.format, client.is_ipv4()) {
+        (ToaFormat::Versioned, true) => [vec![1], ip(client)].concat(),
+        (ToaFormat::Versioned, false) => [vec![2], ip(client)].concat(),
+        (ToaFormat::WithVirtual, true) => {
+            [port(client), ip(client), vec![0, 0], port(virt), ip(virt)].concat()
+        }
+        _ => [port(client), ip(client)].concat(),
+    };
+    let mut option = [vec![kind, said.len() as u8 + 2], said].concat();
+    option.resize(option.len().next_multiple_of(4), 1);
+    option
 }
 
 /// The options in at most `room` bytes: without padding, and where `may_drop` says so without as

@@ -6,8 +6,7 @@
 
 use super::model::{
     ClientAddrPolicy, Config, Forwarding, Mark, PersistentSince, Profile, Proxy, ProxyClientHeader,
-    ProxySend, SelfOwner, Server, ServerState, Service, Timeouts, Timestamps, Toa, ToaNoRoom,
-    ToaPlacement, Tunnel,
+    ProxySend, SelfOwner, Server, ServerState, Service, Timeouts, Timestamps, Tunnel,
 };
 use core::fmt;
 use core::time::Duration;
@@ -17,8 +16,8 @@ use lvs_core::persistence::{Persistence, Since};
 use lvs_core::plan::{PlanError, Whole};
 use lvs_core::sched::{SchedulerDef, Weight};
 use lvs_core::service::{
-    self, ClientAddrMode, ClientHeader, Encapsulation, NoToaRoom, ProxyOptions, ProxyTiming,
-    ProxyVersion, ServiceFlags, ServiceKey, TimestampPolicy, ToaOptions,
+    self, ClientAddrMode, ClientHeader, Encapsulation, ProxyOptions, ProxyTiming, ProxyVersion,
+    ServiceFlags, ServiceKey, TimestampPolicy,
 };
 use lvs_core::session::{SessionStore, StoreConfig, TableConfig, TcpState};
 use lvs_core::shared::{SharedConfig, Thresholds};
@@ -149,7 +148,7 @@ impl Config {
             scheduler,
             pool: service.local_pool,
             client_addr: match service.client_addr {
-                ClientAddrPolicy::Toa => ClientAddrMode::Toa(toa(&service.toa)),
+                ClientAddrPolicy::Toa => ClientAddrMode::Toa(service.toa),
                 ClientAddrPolicy::ProxyV1 => proxy(ProxyVersion::V1, &service.proxy),
                 ClientAddrPolicy::ProxyV2 => proxy(ProxyVersion::V2, &service.proxy),
                 ClientAddrPolicy::None => ClientAddrMode::None,
@@ -184,6 +183,7 @@ impl Config {
             reset_on_expiry: service.reset_on_expiry.unwrap_or(lvs),
             one_packet: service.one_packet.value,
             quic: service.quic.as_ref().map(|length| length.value),
+            trust_toa: service.trust_toa,
         }
     }
 
@@ -348,23 +348,6 @@ fn proxy(version: ProxyVersion, proxy: &Proxy) -> ClientAddrMode {
             ProxySend::Handshake => ProxyTiming::Handshake,
         },
     })
-}
-
-fn toa(toa: &Toa) -> ToaOptions {
-    let (syn, until_server_data) = match toa.placement {
-        ToaPlacement::All => (true, true),
-        ToaPlacement::Syn => (true, false),
-        ToaPlacement::UntilServerData => (false, true),
-    };
-    ToaOptions {
-        kind_v4: toa.kind_v4,
-        kind_v6: toa.kind_v6,
-        placement: service::ToaPlacement { syn, until_server_data },
-        no_room: match toa.no_room {
-            ToaNoRoom::SeparateAck => NoToaRoom::SeparateAck,
-            ToaNoRoom::Drop => NoToaRoom::Drop,
-        },
-    }
 }
 
 impl Timeouts {

@@ -31,7 +31,7 @@ pub use diag::{At, Diagnostic, Report, Severity, Span};
 pub use model::{
     ClientAddrPolicy, Config, Director, Forwarding, HugePages, LocalPool, Mark, Neighbour, Port,
     Profile, Proxy, ProxyClientHeader, ProxySend, Route, SelfAddress, SelfOwner, Server, Service,
-    Target, Timeouts, Timestamps, Toa, ToaNoRoom, ToaPlacement,
+    Target, Timeouts, Timestamps,
 };
 pub use plan::{Action, Change, Plan, generation, specification};
 pub use range::{AddressRange, PortRange};

@@ -8,6 +8,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use lvs_core::addr::{Family, MacAddr, Prefix};
 use lvs_core::flow::L4Proto;
+use lvs_core::service::ToaOptions;
 use lvs_director::ErrorRate;
 
 /// A whole configuration.
@@ -389,50 +390,6 @@ pub enum Timestamps {
     Keep,
 }
 
-/// Which segments of the client carry its address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ToaPlacement {
-    /// Both of the following.
-    All,
-    /// The SYN.
-    Syn,
-    /// The end of the handshake and every further one until the server has sent data.
-    UntilServerData,
-}
-
-/// What becomes of a segment without room for the option.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ToaNoRoom {
-    /// The address goes ahead on a segment without payload.
-    SeparateAck,
-    /// It is dropped and counted.
-    Drop,
-}
-
-/// `[service.toa]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Toa {
-    /// Option kind for an IPv4 client.
-    pub kind_v4: u8,
-    /// Option kind for an IPv6 client.
-    pub kind_v6: u8,
-    /// Which segments carry it.
-    pub placement: ToaPlacement,
-    /// What happens without room.
-    pub no_room: ToaNoRoom,
-}
-
-impl Default for Toa {
-    fn default() -> Self {
-        Self {
-            kind_v4: 254,
-            kind_v6: 254,
-            placement: ToaPlacement::All,
-            no_room: ToaNoRoom::SeparateAck,
-        }
-    }
-}
-
 /// What becomes of a PROXY header that a client sends itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ProxyClientHeader {
@@ -526,7 +483,7 @@ pub struct Service {
     /// How the server learns the client's address.
     pub client_addr: ClientAddrPolicy,
     /// The option that carries it.
-    pub toa: Toa,
+    pub toa: ToaOptions,
     /// The header that carries it.
     pub proxy: Proxy,
     /// What becomes of timestamps.
@@ -543,6 +500,8 @@ pub struct Service {
     pub quic: Option<At<u8>>,
     /// Whether connections that expire are reset; `None` follows the profile.
     pub reset_on_expiry: Option<bool>,
+    /// Whether address options that clients write are believed.
+    pub trust_toa: bool,
     /// How long a server that comes takes to its full share.
     pub slow_start: Option<At<Duration>>,
     /// `[[service.server]]`, in the order of the file.

@@ -109,6 +109,9 @@ pub(super) struct Counts {
     pub(super) tx: u64,
     /// Packets dropped, by the id of the reason; reasons that never came are left out.
     pub(super) drops: BTreeMap<String, u64>,
+    /// How servers were told their clients' addresses; what never came is left out.
+    #[serde(default)]
+    pub(super) client_address: BTreeMap<String, u64>,
     /// Each port, in the order of the configuration.
     pub(super) ports: Vec<PortCounts>,
     /// The first [`MOST_SERVERS`] servers: those of the configuration, and removed ones with sessions.
@@ -198,8 +201,12 @@ impl Counts {
         self.ports_in_use += other.ports_in_use;
         self.rx += other.rx;
         self.tx += other.tx;
-        for (reason, count) in &other.drops {
-            *self.drops.entry(reason.clone()).or_default() += count;
+        for (sums, more) in
+            [(&mut self.drops, &other.drops), (&mut self.client_address, &other.client_address)]
+        {
+            for (name, count) in more {
+                *sums.entry(name.clone()).or_default() += count;
+            }
         }
         for (port, more) in self.ports.iter_mut().zip(&other.ports) {
             port.rx += more.rx;
@@ -392,6 +399,7 @@ mod tests {
             sessions: 5,
             rx: 7,
             drops: [("no_port".to_owned(), 3)].into(),
+            client_address: [("toa_ahead".to_owned(), 2)].into(),
             ports: vec![PortCounts { rx: 7, ..PortCounts::default() }],
             workers: vec![WorkerCounts { sessions: 5, ..WorkerCounts::default() }],
             servers,
@@ -400,7 +408,7 @@ mod tests {
         let mut sum = counts(vec![server("a", 1), server("b", 2)]);
         sum.fold(&counts(vec![server("b", 10), server("c", 4)]));
         assert_eq!((sum.sessions, sum.rx, sum.drops["no_port"], sum.ports[0].rx), (10, 14, 6, 14));
-        assert_eq!(sum.workers.len(), 2);
+        assert_eq!((sum.workers.len(), sum.client_address["toa_ahead"]), (2, 4));
         let active: Vec<_> = sum.servers.iter().map(|s| (s.address.as_str(), s.active)).collect();
         assert_eq!(active, [("a", 1), ("b", 12), ("c", 4)]);
         assert_eq!((sum.servers[1].opened, sum.servers[1].packets), (24, [2, 4]));

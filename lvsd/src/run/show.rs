@@ -35,6 +35,8 @@ struct Seen {
     rx: u64,
     tx: u64,
     drops: BTreeMap<String, u64>,
+    #[serde(default)]
+    client_address: BTreeMap<String, u64>,
     servers: Vec<ServerCounts>,
     servers_left_out: u64,
 }
@@ -69,6 +71,10 @@ fn text(seen: &Seen) -> String {
     );
     for (reason, count) in &seen.drops {
         let _ = writeln!(out, "dropped: {count} {reason}");
+    }
+    if !seen.client_address.is_empty() {
+        let counts = seen.client_address.iter().map(|(name, count)| format!("{count} {name}"));
+        let _ = writeln!(out, "client addresses: {}", counts.collect::<Vec<_>>().join(", "));
     }
     let head = ["service", "server", "state", "weight", "active", "inactive", "opened", ""];
     let mut rows = vec![head.map(str::to_owned)];

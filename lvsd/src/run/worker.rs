@@ -195,6 +195,10 @@ impl<'m> Worker<'m> {
             rx,
             tx,
             drops: drops.map(|reason| (reason.id().to_owned(), dropped(reason))).collect(),
+            client_address: counters
+                .client_address()
+                .map(|(name, count)| (name.to_owned(), count))
+                .collect(),
             ports,
         }
     }

@@ -8,6 +8,7 @@ use lvs_core::event::{Closed, Event};
 use lvs_core::flow::WireTuple;
 use lvs_core::id::{ServerId, ServiceId};
 use lvs_core::io::PortId;
+use lvs_core::session::Session;
 use lvs_core::snapshot::Snapshot;
 use lvs_core::verdict::{Absorbed, DropReason, Verdict};
 use lvs_core::wire::Pretty;
@@ -169,6 +170,7 @@ pub(super) fn timer(names: &Names, time_ns: u64, sent: &[Sent]) -> String {
 #[derive(Default, Serialize)]
 struct EventLine<'a> {
     event: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
     time: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     session: Option<String>,
@@ -182,6 +184,9 @@ struct EventLine<'a> {
     inbound: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reply: Option<String>,
+    /// How the server was told who the client is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    told: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pool: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -205,11 +210,12 @@ pub(super) fn event(names: &Names, director: &Director<'_>, time_ns: u64, event:
             reply: Some(ends(&reply)),
             ..empty
         },
-        Event::SessionClosed { session, server, why } => EventLine {
+        Event::SessionClosed { session, server, why, told } => EventLine {
             event: "session_closed",
             session: Some(session.to_string()),
             why: Some(why_closed(why)),
             server: Some(names.server(server)),
+            told: told.words().collect(),
             ..empty
         },
         Event::SessionTableFull => EventLine { event: "session_table_full", ..empty },
@@ -240,6 +246,19 @@ pub(super) fn event(names: &Names, director: &Director<'_>, time_ns: u64, event:
             ..empty
         },
         _ => EventLine { event: "other", ..empty },
+    })
+}
+
+/// The line of a session that is open at the end.
+pub(super) fn session_left(names: &Names, session: &Session) -> String {
+    line(&EventLine {
+        event: "session_left",
+        session: Some(session.id.to_string()),
+        server: Some(names.server(session.server)),
+        inbound: session.quad.inbound().as_ref().map(ends),
+        reply: session.quad.reply().as_ref().map(ends),
+        told: session.told.words().collect(),
+        ..EventLine::default()
     })
 }
 

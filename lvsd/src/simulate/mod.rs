@@ -27,6 +27,7 @@ use core::fmt;
 use input::{Arrival, Input};
 use log::Names;
 use lvs_core::io::PortId;
+use lvs_core::session::Cursor;
 use lvs_core::verdict::DropReason;
 use machine::{Effects, Machine};
 use output::Files;
@@ -260,7 +261,8 @@ impl Simulation<'_> {
         Ok(())
     }
 
-    fn finish(self) -> Result<Summary, SimulateError> {
+    fn finish(mut self) -> Result<Summary, SimulateError> {
+        self.sessions_left()?;
         let Self { machine, files, mut summary, .. } = self;
         files.finish()?;
         let director = machine.director();
@@ -274,6 +276,20 @@ impl Simulation<'_> {
         summary.sessions_opened = counters.sessions_opened;
         summary.sessions_left = director.store().len();
         summary.ports_in_use = director.store().ports_in_use();
+        summary.client_address = counters.client_address().collect();
         Ok(summary)
+    }
+
+    /// The lines of the sessions that are open at the end.
+    fn sessions_left(&mut self) -> Result<(), OutputError> {
+        let mut cursor = Some(Cursor::default());
+        while let Some(at) = cursor {
+            let mut lines = String::new();
+            cursor = self.machine.director().store().scan(at, 1024, |session| {
+                lines += &log::session_left(&self.names, session);
+            });
+            self.files.line(&lines)?;
+        }
+        Ok(())
     }
 }

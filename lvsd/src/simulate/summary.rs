@@ -46,6 +46,8 @@ pub struct Summary {
     pub sessions_left: u32,
     /// Local ports in use at the end.
     pub ports_in_use: u64,
+    /// How servers were told their clients' addresses: counters that are not zero.
+    pub client_address: Vec<(&'static str, u64)>,
     /// Nanoseconds from the first packet to the last, and those of `--settle`.
     pub span_ns: [u64; 2],
     /// The log.
@@ -98,6 +100,12 @@ impl Summary {
             "\nsessions\n  {} opened, {} open at the end with {} local ports",
             self.sessions_opened, self.sessions_left, self.ports_in_use
         );
+        if !self.client_address.is_empty() {
+            text.push_str("\nclient addresses\n");
+        }
+        for (name, count) in &self.client_address {
+            let _ = writeln!(text, "  {name} {count}");
+        }
         let _ = writeln!(text, "\nlog  {}", self.log.display());
         text
     }
@@ -150,6 +158,7 @@ impl Summary {
             "refused": self.refused,
             "sessions_opened": self.sessions_opened,
             "sessions_left": self.sessions_left,
+            "client_address": self.client_address.iter().copied().collect::<BTreeMap<_, _>>(),
             "ports_in_use": self.ports_in_use,
             "span_ns": self.span_ns[0],
             "settled_ns": self.span_ns[1],

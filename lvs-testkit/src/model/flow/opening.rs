@@ -1,6 +1,6 @@
 //! New sessions: a server, a local port, an entry in the list.
 
-use super::{Model, address_option, asks_for_a_connection, flags_of, option_len, w};
+use super::{Model, address_option, asks_for_a_connection, ends, flags_of, option_len, w};
 use crate::model::sessions::{Numbers, Session};
 use crate::model::templates::Assigned;
 use crate::model::{Outcome, Passing, drop};
@@ -78,20 +78,22 @@ impl Model {
         let chosen = self.choose(assigned, client.0, dport)?;
         let toa = address_option(&spec);
         let syn_toa = toa.filter(|toa| toa.placement.syn && flags.is_some());
-        let growth = if syn_toa.is_some() { option_len(client.0) } else { 0 };
+        let growth = syn_toa.map_or(0, |toa| option_len(&toa, client.0));
         let fits = self.fits(now, &packet, chosen.hop_in, growth);
         fits.or_else(|_| self.fits(now, &packet, chosen.hop_in, 0))?;
         let received = packet.ip.len();
         let isn_of_client = packet.ip.tcp().map(|tcp| tcp.seq);
         self.take_out(&mut packet, &spec, toa.as_ref());
+        let virt = (packet.ip.dst, dport);
         if let Some(toa) = syn_toa {
-            self.put_in(now, &mut packet, &toa, client, chosen.hop_in)?;
+            self.put_in(now, &mut packet, &toa, ends(client, virt), chosen.hop_in)?;
+        } else if toa.is_some() {
+            self.hold_data_back(&mut packet);
         }
         if let Some(at) = old {
             self.close(now, at);
             self.count("sessions_reused");
         }
-        let virt = (packet.ip.dst, dport);
         let quad = Quad { proto, client, virt, local: client, server: chosen.addr };
         let at = self.register(now, quad, (service, &spec), &chosen, isn_of_client)?;
         outcome.session = Some(self.sessions.live[at].inbound());

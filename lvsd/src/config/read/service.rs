@@ -4,18 +4,20 @@ use super::{Written, timeouts};
 use crate::config::diag::{At, Diagnostic, Sink, Span};
 use crate::config::model::{
     ClientAddrPolicy, Forwarding, LocalPool, Persistence, PersistentSince, Proxy,
-    ProxyClientHeader, ProxySend, Server, ServerState, Service, Timestamps, Toa, ToaNoRoom,
-    ToaPlacement, Tunnel,
+    ProxyClientHeader, ProxySend, Server, ServerState, Service, Timestamps, Tunnel,
 };
 use crate::config::reader::{Table, Wrong, article};
 use crate::config::{guess, schedulers, schema, value};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use lvs_core::flow::L4Proto;
+use lvs_core::service::{NoToaRoom, ToaFormat, ToaOptions, ToaPlacement};
 use lvs_nat::tunnel::GUE_PORT;
 use toml::de::{DeTable, DeValue};
 
 /// The option kinds below belong to the common options of TCP, MPTCP and Fast Open among them.
 const LEAST_TOA_KIND: i64 = 35;
+/// But this one (User Timeout, RFC 5482) has no user besides readers of client addresses.
+const OLD_TOA_KIND: u8 = 28;
 
 /// The names of the pools, those of faulty ones included, so that a fault in a pool is not
 /// reported a second time at the services that use it.
@@ -92,6 +94,7 @@ pub(super) fn service(
     let one_packet = table.or("one_packet", false, value::boolean, sink);
     let quic = table.optional("quic", |v| value::integer(v, 1, 20), sink);
     let reset_on_expiry = table.optional("reset_on_expiry", value::boolean, sink);
+    let trust_toa = trust_toa(table, client_addr, (*forwarding, protocol), sink);
     let persistence = persistence(table, sink);
     let slow_start = table.optional("slow_start", value::duration, sink);
     let (servers, servers_written) = servers(table, sink);
@@ -127,6 +130,7 @@ pub(super) fn service(
         one_packet,
         quic,
         reset_on_expiry: reset_on_expiry.map(|wanted| wanted.value),
+        trust_toa,
         slow_start,
         servers,
     };
@@ -281,27 +285,80 @@ fn timestamps(
     )
 }
 
-fn toa(table: &mut Table<'_, '_>, sink: &mut Sink) -> (Toa, Option<Span>) {
-    let default = Toa::default();
+fn toa(table: &mut Table<'_, '_>, sink: &mut Sink) -> (ToaOptions, Option<Span>) {
+    let default = ToaOptions::default();
     let Some(mut inner) = table.inner(&schema::TOA, sink) else { return (default, None) };
-    let kind = |v: &DeValue<'_>| value::integer(v, LEAST_TOA_KIND, 255);
-    let placements = [
-        ("all", ToaPlacement::All),
-        ("syn", ToaPlacement::Syn),
-        ("until-server-data", ToaPlacement::UntilServerData),
+    let formats = [
+        ("port", ToaFormat::Port),
+        ("versioned", ToaFormat::Versioned),
+        ("with-virtual", ToaFormat::WithVirtual),
     ];
-    let no_room = [("separate-ack", ToaNoRoom::SeparateAck), ("drop", ToaNoRoom::Drop)];
-    let toa = Toa {
-        kind_v4: inner.or("kind_v4", default.kind_v4, kind, sink).value,
-        kind_v6: inner.or("kind_v6", default.kind_v6, kind, sink).value,
-        placement: inner
-            .or("placement", default.placement, |v| value::choice(v, &placements), sink)
-            .value,
+    let no_room = [
+        ("separate-ack", NoToaRoom::SeparateAck),
+        ("proxy-v2", NoToaRoom::Proxy),
+        ("drop", NoToaRoom::Drop),
+    ];
+    let toa = ToaOptions {
+        kind_v4: inner.or("kind_v4", default.kind_v4, toa_kind, sink).value,
+        kind_v6: inner.or("kind_v6", default.kind_v6, toa_kind, sink).value,
+        format: inner.or("format", default.format, |v| value::choice(v, &formats), sink).value,
+        placement: inner.or("placement", default.placement, toa_placement, sink).value,
         no_room: inner.or("no_room", default.no_room, |v| value::choice(v, &no_room), sink).value,
     };
     let span = inner.span().clone();
     inner.finish();
     (toa, Some(span))
+}
+
+fn toa_kind(written: &DeValue<'_>) -> Result<u8, Wrong> {
+    match value::integer(written, OLD_TOA_KIND.into(), 255) {
+        Ok(kind) if kind == OLD_TOA_KIND => Ok(kind),
+        _ => value::integer(written, LEAST_TOA_KIND, 255),
+    }
+}
+
+/// One word, or several in a list.
+fn toa_placement(written: &DeValue<'_>) -> Result<ToaPlacement, Wrong> {
+    let none = ToaPlacement { syn: false, handshake: false, until_server_data: false };
+    let words = [
+        ("syn", ToaPlacement { syn: true, ..none }),
+        ("handshake", ToaPlacement { handshake: true, ..none }),
+        ("until-server-data", ToaPlacement { until_server_data: true, ..none }),
+        ("all", ToaPlacement::default()),
+    ];
+    let Some(list) = written.as_array() else { return value::choice(written, &words) };
+    let chosen: Vec<ToaPlacement> = list
+        .iter()
+        .map(|word| value::choice(word.get_ref(), &words))
+        .collect::<Result<_, Wrong>>()?;
+    let any = |place: fn(&ToaPlacement) -> bool| chosen.iter().any(place);
+    if chosen.is_empty() {
+        return Err(Wrong::new("is empty").help("write client_addr = \"none\" instead"));
+    }
+    Ok(ToaPlacement {
+        syn: any(|place| place.syn),
+        handshake: any(|place| place.handshake),
+        until_server_data: any(|place| place.until_server_data),
+    })
+}
+
+fn trust_toa(
+    table: &mut Table<'_, '_>,
+    client_addr: ClientAddrPolicy,
+    (forwarding, protocol): (Forwarding, L4Proto),
+    sink: &mut Sink,
+) -> bool {
+    let Some(written) = table.optional("trust_toa", value::boolean, sink) else { return false };
+    let translates = matches!(forwarding, Forwarding::Nat | Forwarding::FullNat);
+    if !translates || protocol == L4Proto::Udp {
+        let message = "`trust_toa` is for tcp with fullnat or nat";
+        sink.push(Diagnostic::warning(&written.span, message));
+    } else if *written && client_addr == ClientAddrPolicy::Toa {
+        let message = "`trust_toa` does not go with `client_addr = \"toa\"`";
+        let help = "leave it out, or write client_addr = \"none\" to pass on what a balancer in front wrote";
+        sink.push(Diagnostic::error(&written.span, message).help(help));
+    }
+    *written
 }
 
 fn proxy(table: &mut Table<'_, '_>, protocol: L4Proto, sink: &mut Sink) -> (Proxy, Option<Span>) {
