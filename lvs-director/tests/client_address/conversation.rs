@@ -6,8 +6,9 @@ use core::net::SocketAddr;
 use lvs_core::io::mem::{MemBuf, MemPort};
 use lvs_core::service::{ClientAddrMode, Forwarding};
 use lvs_core::session::{HeapMemory, Session};
+use lvs_core::snapshot::SnapshotSpec;
 use lvs_core::verdict::{DropReason, Verdict};
-use lvs_testkit::build::{Packet, Tcp, tcp};
+use lvs_testkit::build::{Packet, Tcp, option, tcp};
 use lvs_testkit::oracle::{self, Fields, TcpFields};
 
 /// The server's initial number.
@@ -20,6 +21,8 @@ pub(crate) struct Conversation<'m> {
     /// The client's initial number, and the one that the server knows.
     pub(crate) isn: u32,
     pub(crate) server_isn: u32,
+    /// The server's initial number.
+    pub(crate) server_starts: u32,
 }
 
 /// A frame that left: where, and what it says.
@@ -43,13 +46,24 @@ impl<'m> Conversation<'m> {
         memory: &'m mut HeapMemory,
     ) -> Self {
         let mut talk = Self::new(mode, v6, isn, memory);
-        let syn = talk.client().syn().seq(isn).mss(1460).build_buf();
-        let left = talk.serve(syn);
-        assert_eq!(left.len(), 1, "one SYN");
-        talk.server_isn = left[0].tcp().seq;
-        let answer = talk.server().syn().seq(SERVER_ISN).ack(talk.server_isn.wrapping_add(1));
-        talk.reply(answer.mss(1460).build_buf());
+        let syn = talk.client().syn().seq(isn).mss(1460);
+        talk.open(syn);
         talk
+    }
+
+    /// Until the server has agreed to a SYN; the SYN as it got it, and the answer as the client did.
+    pub(crate) fn open(&mut self, syn: Packet<Tcp>) -> [Left; 2] {
+        self.open_with(syn, &option::mss(1460))
+    }
+
+    /// The same with these options in the answer.
+    pub(crate) fn open_with(&mut self, syn: Packet<Tcp>, options: &[u8]) -> [Left; 2] {
+        let mut left = self.serve(syn.build_buf());
+        assert_eq!(left.len(), 1, "one SYN");
+        self.server_isn = left[0].tcp().seq;
+        let next = self.server_isn.wrapping_add(1);
+        let answer = self.server().syn().seq(self.server_starts).ack(next).options(options);
+        [left.remove(0), self.reply(answer.build_buf())]
     }
 
     pub(crate) fn new(
@@ -58,11 +72,21 @@ impl<'m> Conversation<'m> {
         isn: u32,
         memory: &'m mut HeapMemory,
     ) -> Self {
-        let spec = spec(Forwarding::FullNat, mode);
-        let bench = Bench::new(spec, memory, MemPort::plain(MAC));
+        Self::on(MemPort::plain(MAC), spec(Forwarding::FullNat, mode), v6, isn, memory)
+    }
+
+    /// On ports of this kind, with other services.
+    pub(crate) fn on(
+        port: MemPort,
+        spec: SnapshotSpec,
+        v6: bool,
+        isn: u32,
+        memory: &'m mut HeapMemory,
+    ) -> Self {
+        let bench = Bench::new(spec, memory, port);
         let (client, service) = if v6 { ("[fd00::2]:40000", V6) } else { ("10.0.0.2:40000", V4) };
         let (client, service) = (client.parse().unwrap(), service.parse().unwrap());
-        Self { bench, client, service, isn, server_isn: 0 }
+        Self { bench, client, service, isn, server_isn: 0, server_starts: SERVER_ISN }
     }
 
     pub(crate) fn client(&self) -> Packet<Tcp> {
@@ -72,7 +96,8 @@ impl<'m> Conversation<'m> {
     /// A client's segment with `bytes` at offset `at` of its stream, that acknowledges `ack` bytes.
     pub(crate) fn says(&self, at: u32, ack: u32, bytes: impl AsRef<[u8]>) -> Packet<Tcp> {
         let seq = self.isn.wrapping_add(1).wrapping_add(at);
-        self.client().seq(seq).ack(SERVER_ISN.wrapping_add(1).wrapping_add(ack)).payload(bytes)
+        let ack = self.server_starts.wrapping_add(1).wrapping_add(ack);
+        self.client().seq(seq).ack(ack).payload(bytes)
     }
 
     pub(crate) fn server(&self) -> Packet<Tcp> {
@@ -82,7 +107,7 @@ impl<'m> Conversation<'m> {
 
     /// A server's segment that acknowledges `ack` bytes of what it counts.
     pub(crate) fn answers(&self, at: u32, ack: u32, bytes: impl AsRef<[u8]>) -> Packet<Tcp> {
-        let seq = SERVER_ISN.wrapping_add(1).wrapping_add(at);
+        let seq = self.server_starts.wrapping_add(1).wrapping_add(at);
         self.server().seq(seq).ack(self.server_isn.wrapping_add(1).wrapping_add(ack)).payload(bytes)
     }
 

@@ -77,6 +77,23 @@ fn a_retransmission_gets_the_same_bytes_split_and_coalesced_too() {
     assert_eq!(talk.bench.director.counters().proxy_sent, 4);
 }
 
+/// Of both sides, at every place where a number may be 0: the SYN, the first byte, the byte behind it.
+#[test]
+fn sequence_numbers_that_wrap_change_nothing() {
+    for (isn, theirs) in [(u32::MAX, u32::MAX), (u32::MAX - 1, u32::MAX - 1), (0, 0)] {
+        let mut memory = support::memory();
+        let mut talk = Conversation::new(ClientAddrMode::Proxy(v2()), false, isn, &mut memory);
+        talk.server_starts = theirs;
+        talk.open(talk.client().syn().seq(isn).mss(1460));
+        let left = talk.serve(talk.says(0, 0, "hello").build_buf());
+        brings(&talk, &left, b"hello");
+        let left = talk.reply(talk.answers(0, V2 + 5, "hi").build_buf());
+        assert_eq!(talk.acked(&left), 5);
+        let left = talk.serve(talk.says(5, 2, "!").build_buf());
+        assert_eq!(talk.place(&left[0]), V2 + 5);
+    }
+}
+
 #[test]
 fn answers_count_what_the_client_has_sent() {
     let mut memory = support::memory();

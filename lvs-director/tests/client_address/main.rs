@@ -2,10 +2,14 @@
 //! clients and servers do.
 
 mod conversation;
+mod decoders;
 mod first_data;
+mod forged;
 mod greeting;
 mod nat64;
 #[path = "../support/mod.rs"]
 mod support;
+mod toa;
+mod toa_room;
 mod transfers;
 mod world;
