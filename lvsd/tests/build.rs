@@ -6,7 +6,10 @@ use lvs_core::addr::{Family, RealAddr};
 use lvs_core::flow::L4Proto;
 use lvs_core::persistence::{Persistence, Since};
 use lvs_core::plan::PortPlan;
-use lvs_core::service::{ClientAddrMode, Forwarding, NoToaRoom, ServerState, TimestampPolicy};
+use lvs_core::service::{
+    ClientAddrMode, Forwarding, NoToaRoom, ServerState, TimestampPolicy, ToaFormat, ToaOptions,
+    ToaPlacement,
+};
 use lvs_core::session::{SessionStore, TcpState};
 use lvs_core::shared::Thresholds;
 use lvs_core::snapshot::{SelfOwner as CoreOwner, Snapshot};
@@ -35,6 +38,48 @@ fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
+/// The option of a service with these lines in `[service.toa]`.
+fn toa_of(lines: &str) -> ToaOptions {
+    let text = format!(
+        "[[port]]\nname = \"lan\"\naddresses = [\"10.0.0.1/24\"]\n[[local_pool]]\nname = \"in\"\n\
+         addresses = [\"10.0.0.100\"]\n[[service]]\naddress = \"10.0.0.80:80\"\nlocal_pool = \"in\"\n\
+         [service.toa]\n{lines}\n[[service.server]]\naddress = \"10.0.0.11:80\"\n"
+    );
+    let loaded = config::parse("toa.toml", &text).unwrap_or_else(|report| {
+        panic!("{}", report.render(false));
+    });
+    match snapshot(&loaded.config).services().next().expect("one").client_addr {
+        ClientAddrMode::Toa(toa) => toa,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_address_option_goes_where_and_looks_as_its_section_says() {
+    let base = ToaOptions::default();
+    assert_eq!(toa_of(""), base);
+    let place = |syn, handshake, until_server_data| ToaOptions {
+        placement: ToaPlacement { syn, handshake, until_server_data },
+        ..base
+    };
+    for (lines, expected) in [
+        ("placement = \"syn\"", place(true, false, false)),
+        ("placement = \"handshake\"", place(false, true, false)),
+        ("placement = \"until-server-data\"", place(false, false, true)),
+        ("placement = [\"syn\", \"handshake\"]", place(true, true, false)),
+        ("placement = [\"all\"]", base),
+        ("no_room = \"proxy-v2\"", ToaOptions { no_room: NoToaRoom::Proxy, ..base }),
+        ("no_room = \"drop\"", ToaOptions { no_room: NoToaRoom::Drop, ..base }),
+        ("format = \"with-virtual\"", ToaOptions { format: ToaFormat::WithVirtual, ..base }),
+        (
+            "kind_v4 = 28\nkind_v6 = 200\nformat = \"versioned\"",
+            ToaOptions { kind_v4: 28, kind_v6: 200, format: ToaFormat::Versioned, ..base },
+        ),
+    ] {
+        assert_eq!(toa_of(lines), expected, "{lines}");
+    }
+}
+
 #[test]
 fn a_configuration_becomes_the_snapshot_that_it_describes() {
     let config = good();
@@ -45,6 +90,7 @@ fn a_configuration_becomes_the_snapshot_that_it_describes() {
     let ClientAddrMode::Toa(toa) = web.client_addr else { panic!("{:?}", web.client_addr) };
     assert_eq!((toa.kind_v4, toa.kind_v6, toa.no_room), (254, 254, NoToaRoom::SeparateAck));
     assert!(toa.placement.syn && toa.placement.until_server_data);
+    assert!(!web.flags.trust_toa);
     let servers: Vec<_> = web.servers.iter().filter_map(|id| snapshot.server(*id)).collect();
     let shares: Vec<_> = servers.iter().map(|server| (server.addr, server.weight.0)).collect();
     let server = |last, weight| (RealAddr::new(ip(&format!("10.1.0.{last}")), 8080), weight);

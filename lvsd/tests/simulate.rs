@@ -132,6 +132,8 @@ fn a_drop_has_its_reason_and_a_packet_of_a_session_its_session() {
     let events: Vec<_> = log.iter().filter_map(|line| line["event"].as_str()).collect();
     // A quiet connection is asked before it ends.
     assert_eq!(events, ["session_opened", "timer", "session_closed"]);
+    let closed = log.iter().find(|line| line["event"] == "session_closed").expect("it ends");
+    assert_eq!(closed["told"], serde_json::json!(["option"]), "how the server knows its client");
 }
 
 #[test]
@@ -145,6 +147,13 @@ fn a_session_expires_on_time_and_not_before() {
         let log = directory.log();
         let closed = log.iter().find(|line| line["event"] == "session_closed");
         assert_eq!(closed.is_some(), left == 0);
+        assert_eq!(summary["client_address"], serde_json::json!({ "toa_inserted": 3 }));
+        let open: Vec<_> = log.iter().filter(|line| line["event"] == "session_left").collect();
+        assert_eq!(open.len() as u64, left);
+        for line in open {
+            assert_eq!(line["told"], serde_json::json!(["option"]));
+            assert!(line["inbound"].as_str().unwrap().starts_with("tcp 10.0.0.2:40000"));
+        }
         if let Some(closed) = closed {
             let at: f64 = closed["time"].as_str().unwrap().parse().unwrap();
             let idle = at - (START_NS as f64 / 1e9) - 0.006;

@@ -350,7 +350,7 @@ fn trust_toa(
 ) -> bool {
     let Some(written) = table.optional("trust_toa", value::boolean, sink) else { return false };
     let translates = matches!(forwarding, Forwarding::Nat | Forwarding::FullNat);
-    if !translates || protocol == L4Proto::Udp {
+    if !translates || protocol != L4Proto::Tcp {
         let message = "`trust_toa` is for tcp with fullnat or nat";
         sink.push(Diagnostic::warning(&written.span, message));
     } else if *written && client_addr == ClientAddrPolicy::Toa {
