@@ -4,10 +4,14 @@ use crate::addr::Family;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Transport protocols that the director tracks.
+/// Protocols whose flows the director tracks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum L4Proto {
+    /// Echo of ICMP or, over IPv6, of ICMPv6. The identifier is the port of who asks, the port of who answers is 0
+    /// (RFC 5508 section 3.1): a request goes from the identifier to 0, its reply from 0 to the identifier.
+    #[doc(alias = "ping")]
+    Icmp = 1,
     /// Transmission Control Protocol.
     Tcp = 6,
     /// User Datagram Protocol.
@@ -17,13 +21,13 @@ pub enum L4Proto {
 }
 
 impl L4Proto {
-    /// The number in the IP header.
+    /// The number in the IP header; of ICMP that in IPv4.
     #[must_use]
     pub const fn number(self) -> u8 {
         self as u8
     }
 
-    /// From the number in the IP header.
+    /// From the number in the IP header, of protocols that have ports there.
     #[must_use]
     pub const fn from_number(number: u8) -> Option<Self> {
         match number {
@@ -38,6 +42,7 @@ impl L4Proto {
 impl fmt::Display for L4Proto {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Icmp => "icmp",
             Self::Tcp => "tcp",
             Self::Udp => "udp",
             Self::Sctp => "sctp",

@@ -69,9 +69,10 @@ impl fmt::Display for Forwarding {
 /// What a service listens on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceKey {
-    /// Transport protocol.
+    /// Protocol. An address answers echo requests itself, but for a service of [`L4Proto::Icmp`], which brings them to
+    /// its servers.
     pub proto: L4Proto,
-    /// Address and port; port 0 = every port that no other service of the address has.
+    /// Address and port; port 0 = every port that no other service of the address has. Echo has port 0 only.
     pub addr: VirtualAddr,
     /// Not 0: all packets with this mark and of the address's family, whatever their destination and protocol.
     #[doc(alias = "fwmark")]

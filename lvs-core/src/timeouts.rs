@@ -2,7 +2,7 @@
 //!
 //! Three profiles: `lvs` (the default: TCP established 90 s, closing states short, so that local ports
 //! come back fast), `kernel` (Linux `net/netfilter/ipvs`, `tcp_timeouts`) and `rfc` (the minimums of
-//! RFC 5382 and RFC 4787). A service may override each state.
+//! RFC 5382, RFC 4787 and RFC 5508). A service may override each state.
 
 use crate::session::TcpState;
 use crate::time::Tick;
@@ -58,8 +58,12 @@ impl SctpPhase {
 pub struct Timeouts {
     tcp: [Duration; TcpState::COUNT],
     udp: Duration,
+    icmp: Duration,
     sctp: [Duration; SctpPhase::COUNT],
 }
+
+/// An echo session after its last message: the least that RFC 5508 (REQ-2) allows, in all profiles. Linux IPVS has none.
+const ECHO: Duration = s(60);
 
 const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -74,12 +78,14 @@ impl Timeouts {
     pub const LVS: Self = Self {
         tcp: [s(2), s(90), s(3), s(30), s(7), s(7), s(3), s(7), s(7), s(120), s(30)],
         udp: s(300),
+        icmp: ECHO,
         sctp: SCTP,
     };
     /// Linux IPVS.
     pub const KERNEL: Self = Self {
         tcp: [s(2), s(900), s(120), s(60), s(120), s(120), s(10), s(60), s(30), s(120), s(120)],
         udp: s(300),
+        icmp: ECHO,
         sctp: SCTP,
     };
     /// RFC 5382 section 5 (established 2 h 4 min, transitory 4 min), RFC 4787 section 4.3 (5 min).
@@ -98,6 +104,7 @@ impl Timeouts {
             s(240),
         ],
         udp: s(300),
+        icmp: ECHO,
         sctp: SCTP,
     };
 
@@ -122,6 +129,19 @@ impl Timeouts {
     #[must_use]
     pub const fn udp(&self) -> Duration {
         self.udp
+    }
+
+    /// Of an echo session.
+    #[must_use]
+    pub const fn icmp(&self) -> Duration {
+        self.icmp
+    }
+
+    /// The same with another time-out for echo sessions.
+    #[must_use]
+    pub const fn with_icmp(mut self, timeout: Duration) -> Self {
+        self.icmp = timeout;
+        self
     }
 
     /// Of an SCTP association.
@@ -161,6 +181,7 @@ impl Timeouts {
         TimeoutTicks {
             tcp: self.tcp.map(Tick::covering),
             udp: Tick::covering(self.udp),
+            icmp: Tick::covering(self.icmp),
             sctp: self.sctp.map(Tick::covering),
         }
     }
@@ -177,6 +198,7 @@ impl Default for Timeouts {
 pub struct TimeoutTicks {
     pub(crate) tcp: [u32; TcpState::COUNT],
     pub(crate) udp: u32,
+    pub(crate) icmp: u32,
     pub(crate) sctp: [u32; SctpPhase::COUNT],
 }
 

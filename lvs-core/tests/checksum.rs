@@ -91,7 +91,7 @@ fn segment(pair: AddrPair, proto: L4Proto, header: usize, payload: &[u8]) -> Vec
             let packet = udp::UdpPacket::new(&l4).unwrap();
             (6, udp_field(udp::ipv6_checksum(&packet, &src.into(), &dst.into())))
         }
-        (_, L4Proto::Sctp) => panic!("another kind of checksum"),
+        (_, L4Proto::Icmp | L4Proto::Sctp) => unreachable!("not of these"),
     };
     l4[at..at + 2].copy_from_slice(&value.to_be_bytes());
     l4
@@ -292,6 +292,8 @@ proptest! {
             AddrPair::V4 { .. } => verify_icmpv4(&m[..8], &m[8..]),
             AddrPair::V6 { .. } => verify_icmpv6(pair, &m[..8], &m[8..]),
         };
+        let len = message.len() as u32;
+        prop_assert_eq!(l4_checksum(pair, L4Proto::Icmp, len, Sum::ZERO.bytes(&message)), value);
         message[2..4].copy_from_slice(&value.to_be_bytes());
         prop_assert!(right(&message));
         message[5] ^= 0x40;

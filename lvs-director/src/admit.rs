@@ -1,13 +1,13 @@
 //! First stage: is the frame sound, is it for us, may it come from where it says, and what is it?
 
 use crate::director::{Director, Report};
-use crate::icmp::is_error;
 use crate::one_packet::Served;
 use crate::open::Before;
 use crate::outputs::Outputs;
 use crate::sctp::is_sctp;
 use core::net::IpAddr;
 use lvs_core::addr::{Family, MacAddr, is_martian_source};
+use lvs_core::flow::L4Proto;
 use lvs_core::io::{L4Csum, Lane, PacketBuf, PortId};
 use lvs_core::plan::PortPlan;
 use lvs_core::session::{Missed, Probe};
@@ -80,8 +80,8 @@ impl<P: PortPlan> Director<'_, P> {
         }
         // Ethernet padding ends here: behind a full-sized packet it would make the frame too long to send.
         packet.buf.truncate(usize::try_from(packet.headers.end).unwrap_or(usize::MAX));
-        if is_error(&packet.headers) {
-            return self.icmp_error(now, lane, packet, (&dst, role), out);
+        if let Transport::Icmp { .. } = packet.headers.transport {
+            return self.icmp(now, lane, packet, (&dst, role), out);
         }
         let mut missed = Missed::default();
         if let Some(tuple) = packet.headers.tuple {
@@ -162,6 +162,8 @@ impl<P: PortPlan> Director<'_, P> {
                 Some((service, Served::Host)) => {
                     return Report { service: Some(service), ..Verdict::Release.into() };
                 }
+                // Echo that no service wants is answered.
+                None if tuple.proto() == L4Proto::Icmp => {}
                 None if role.own.is_some() => return Verdict::Release.into(),
                 None if role.virt => return DropReason::NoService.into(),
                 None => {}
@@ -195,7 +197,8 @@ impl<P: PortPlan> Director<'_, P> {
         role: Role,
         out: &mut Outputs<L::Buf>,
     ) -> Report {
-        let no_session = packet.headers.tuple.is_some() && role.local.is_some();
+        let ports = packet.headers.tuple.is_some_and(|tuple| tuple.proto() != L4Proto::Icmp);
+        let no_session = ports && role.local.is_some();
         let mac = self.mac(lane, packet.port);
         let from = packet.buf.data().first_chunk::<12>().copied();
         let Some(len) = echo::reply_in_place(packet.buf.data_mut(), 64) else {

@@ -1,5 +1,5 @@
-//! ICMP errors about packets of sessions: translated, with the packet that they quote, and sent on to whoever
-//! sent that packet.
+//! ICMP: errors about packets of sessions are translated, with the packet that they quote, and sent on to whoever
+//! sent that packet; echo messages are packets of sessions, where a service asks for them.
 //!
 //! What is believed: an error whose checksum is right, that quotes a packet of a live session as this director has
 //! sent it, and that is addressed to the sender of that packet. Whether the quoted sequence number is one that
@@ -16,12 +16,12 @@ use core::net::IpAddr;
 use lvs_core::flow::{Direction, L4Proto, WireTuple};
 use lvs_core::io::{Lane, PacketBuf};
 use lvs_core::plan::PortPlan;
-use lvs_core::session::{Candidate, Probe, Quad, Segment};
+use lvs_core::session::{Candidate, Missed, Probe, Quad, Segment};
 use lvs_core::snapshot::Role;
 use lvs_core::time::Time;
 use lvs_core::verdict::{DropReason, Verdict};
 use lvs_core::wire::{Fragment, Headers, Transport};
-use lvs_nat::icmp::{Carried, Embedded, ErrorEdit, checksum_is_right, embedded};
+use lvs_nat::icmp::{Carried, Embedded, ErrorEdit, checksum_is_right, echo, embedded};
 
 /// Whether a packet is an ICMP error: RFC 792 (unreachable, quench, time exceeded, parameter problem), RFC 4443
 /// section 2.1 (all errors are below 128).
@@ -44,6 +44,50 @@ struct About {
 }
 
 impl<P: PortPlan> Director<'_, P> {
+    /// Whatever ICMP brings to `dst` but neighbour discovery.
+    pub(crate) fn icmp<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        packet: Packet<L::Buf>,
+        (dst, role): (&IpAddr, Role),
+        out: &mut Outputs<L::Buf>,
+    ) -> Report {
+        if is_error(&packet.headers) {
+            self.icmp_error(now, lane, packet, (dst, role), out)
+        } else {
+            self.icmp_query(now, lane, packet, role, out)
+        }
+    }
+
+    /// An echo message is a packet of a flow (RFC 5508 section 3): requests come from the client, replies from the
+    /// server, and a service of protocol ICMP opens sessions for requests. What belongs to none is answered where it is.
+    fn icmp_query<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        mut packet: Packet<L::Buf>,
+        role: Role,
+        out: &mut Outputs<L::Buf>,
+    ) -> Report {
+        let echo = echo(packet.buf.data(), &packet.headers);
+        if let Some(echo) = echo
+            && let Some(tuple) = echo.tuple()
+        {
+            packet.headers.tuple = Some(tuple);
+            let found = self.store.lookup_one(&Probe { tuple, local: role.local });
+            if let Some(candidate) = found.filter(|found| asks(found.direction) == echo.request) {
+                return self.carry(now, lane, packet, &tuple, candidate, out);
+            }
+        }
+        if let Some(handed) = self.elsewhere(&packet, role) {
+            return handed;
+        }
+        packet.headers.tuple =
+            packet.headers.tuple.filter(|_| echo.is_some_and(|echo| echo.request));
+        self.miss(now, lane, packet, (role, Missed::default()), out)
+    }
+
     /// An ICMP error that was addressed to `dst`.
     #[doc(alias = "ip_vs_in_icmp")]
     #[doc(alias = "ip_vs_out_icmp")]
@@ -76,11 +120,14 @@ impl<P: PortPlan> Director<'_, P> {
     /// The session here that an error is about.
     fn about<B: PacketBuf>(&self, packet: &Packet<B>, dst: &IpAddr, role: Role) -> Option<About> {
         let quote = embedded(packet.buf.data(), &packet.headers)?;
-        let Carried::Flow(tuple) = quote.lookup() else { return None };
-        if tuple.dst() != *dst {
+        let back = quote.lookup();
+        let tuple = back.tuple().filter(|tuple| tuple.dst() == *dst)?;
+        let candidate = self.store.lookup_one(&Probe { tuple, local: role.local })?;
+        if let Carried::Echo(echo) = back
+            && asks(candidate.direction) != echo.request
+        {
             return None;
         }
-        let candidate = self.store.lookup_one(&Probe { tuple, local: role.local })?;
         Some(About { quote, tuple, candidate })
     }
 
@@ -180,6 +227,11 @@ impl<P: PortPlan> Director<'_, P> {
             *count = count.wrapping_add(1);
         }
     }
+}
+
+/// Whether echo messages of this direction are requests.
+const fn asks(direction: Direction) -> bool {
+    matches!(direction, Direction::Inbound)
 }
 
 /// Whether servers see a local address in the client's place (FullNAT). Only then has a server no use for the

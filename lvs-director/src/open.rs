@@ -223,6 +223,10 @@ impl<P: PortPlan> Director<'_, P> {
         // What is counted is the packet as it came.
         let segment = segment_of(packet, flags);
         if quad.is_nat64() {
+            if quad.proto == L4Proto::Icmp {
+                // By a mark: echo stays in its family.
+                return Err(DropReason::UnsupportedProtocol);
+            }
             let gain = wanted.toa.map_or(0, |toa| growth(&toa, &quad));
             let hops = [chosen.hop_in, chosen.hop_out];
             self.begin_nat64(now, lane, packet, (&quad, hops, gain), out)?;
@@ -245,7 +249,7 @@ impl<P: PortPlan> Director<'_, P> {
         let mut pending = if isn.is_some() { wanted.pending() } else { 0 };
         let client_mss =
             if isn.is_some() { self.edit_options(packet, wanted, &mut pending) } else { 0 };
-        if let Some(proxy) = wanted.proxy {
+        if let Some(proxy) = wanted.proxy.filter(|_| quad.proto != L4Proto::Icmp) {
             self.begin_proxy(now, lane, packet, (&proxy, &quad, chosen.hop_in), out)?;
             pending |= if isn.is_none() { pending::TOLD_BY_PROXY } else { 0 };
         }
@@ -467,13 +471,14 @@ fn quad_of(tuple: &WireTuple, chosen: &Chosen, wanted: &Wanted) -> Quad {
 const fn first_state(quad: &Quad) -> TcpState {
     match quad.proto {
         L4Proto::Tcp | L4Proto::Sctp => TcpState::SynRecv,
-        L4Proto::Udp => TcpState::None,
+        L4Proto::Udp | L4Proto::Icmp => TcpState::None,
     }
 }
 
-/// A server of an all-ports service keeps the port that the client asked for.
+/// A server of an all-ports service keeps the port that the client asked for. Echo has none, whatever the server of a
+/// service by mark has besides.
 fn server_port(addr: &RealAddr, tuple: &WireTuple) -> u16 {
-    if addr.port() == 0 { tuple.dport() } else { addr.port() }
+    if addr.port() == 0 || tuple.proto() == L4Proto::Icmp { tuple.dport() } else { addr.port() }
 }
 
 /// The numbers that translate a session's packets, and the edit for those from the client.

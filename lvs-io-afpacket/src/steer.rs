@@ -49,6 +49,10 @@ const FRAGMENT: u32 = 0x3fff;
 /// Protocols with source and destination port in their first four bytes: TCP, UDP, DCCP, SCTP,
 /// UDP-Lite.
 const WITH_PORTS: [u32; 5] = [6, 17, 33, 132, 136];
+/// The types of echo replies, and where the identifier is, counted from the ICMP header.
+const ECHO_REPLY_V4: u32 = 0;
+const ECHO_REPLY_V6: u32 = 129;
+const IDENTIFIER: u32 = 4;
 /// Spreads hash input over the high bits (the golden ratio), which are then used.
 const MIX: u32 = 0x9e37_79b1;
 
@@ -65,6 +69,8 @@ enum Label {
     Quoted4,
     QuotedPort4,
     Quoted6,
+    Echo4,
+    Echo6,
     Source4,
     Source6,
     Destination4,
@@ -202,7 +208,11 @@ fn local4(p: &mut Program) {
     p.op(LDX_MSH, 0);
     p.op(LD_B_X, 0);
     [3, 11, 12].iter().for_each(|kind| p.jump_if(JEQ, *kind, Label::Quoted4));
+    p.jump_if(JEQ, ECHO_REPLY_V4, Label::Echo4);
     p.jump(Label::Addresses4);
+    p.label(Label::Echo4);
+    p.op(LD_H_X, IDENTIFIER);
+    p.op(RET_A, 0);
     p.label(Label::Quoted4);
     // X can be computed from a fixed place only, so the outer header must have no options.
     p.op(LD_B, 0);
@@ -227,10 +237,20 @@ fn local6(p: &mut Program) {
     p.label(Label::Icmp6);
     p.op(LD_B, 40);
     [1, 2, 3, 4].iter().for_each(|kind| p.jump_if(JEQ, *kind, Label::Quoted6));
+    p.jump_if(JEQ, ECHO_REPLY_V6, Label::Echo6);
     p.jump(Label::Addresses6);
+    p.label(Label::Echo6);
+    p.op(LD_H, 40 + IDENTIFIER);
+    p.op(RET_A, 0);
     p.label(Label::Quoted6);
     p.op(LD_H, 88);
     p.op(RET_A, 0);
+}
+
+/// Protocols, and where each has the port of one end. Of echo messages that is the identifier, whichever end asks; other
+/// ICMP messages are spread by what they have there.
+fn with_ports(port: u32, icmp: (u32, u32)) -> impl Iterator<Item = (u32, u32)> {
+    WITH_PORTS.into_iter().map(move |protocol| (protocol, port)).chain([icmp])
 }
 
 /// Hash of one end of an IPv4 packet, its port at `port` of the transport header and its address at
@@ -240,7 +260,7 @@ fn end4(p: &mut Program, label: Label, port: u32, address: u32) {
     p.op(LD_H, 6);
     p.jump_if(JSET, FRAGMENT, Label::Addresses4);
     p.op(LD_B, 9);
-    for protocol in WITH_PORTS {
+    for (protocol, port) in with_ports(port, (1, IDENTIFIER)) {
         p.ops.push(Op { code: JEQ, jt: 0, jf: 5, k: protocol });
         p.op(LDX_MSH, 0);
         p.op(LD_H_X, port);
@@ -255,7 +275,7 @@ fn end4(p: &mut Program, label: Label, port: u32, address: u32) {
 fn end6(p: &mut Program, label: Label, port: u32, address: u32) {
     p.label(label);
     p.op(LD_B, 6);
-    for protocol in WITH_PORTS {
+    for (protocol, port) in with_ports(port, (58, 40 + IDENTIFIER)) {
         p.ops.push(Op { code: JEQ, jt: 0, jf: 13, k: protocol });
         p.op(LD_H, port);
         for word in [0, 4, 8] {

@@ -151,7 +151,7 @@ fn the_ports_of_a_pool_are_those_of_the_plan() {
     assert_eq!(config.store_config(0).v4.local_addresses, 12);
 }
 
-/// In the order of the schema, without `profile`: eleven TCP states by name, UDP, four phases of SCTP.
+/// In the order of the schema, without `profile`: eleven TCP states by name, UDP, echo, four phases of SCTP.
 fn value(timeouts: &Timeouts, key: &str) -> Duration {
     let phase = |phase: &SctpPhase| {
         key.strip_prefix("sctp_").is_some_and(|name| name == format!("{phase:?}").to_lowercase())
@@ -160,7 +160,8 @@ fn value(timeouts: &Timeouts, key: &str) -> Duration {
         return timeouts.sctp(phase);
     }
     let state = |state: &TcpState| key.strip_prefix("tcp_") == Some(&state_key(*state));
-    TcpState::ALL.into_iter().find(state).map_or(timeouts.udp(), |state| timeouts.tcp(state))
+    let other = if key == "icmp" { timeouts.icmp() } else { timeouts.udp() };
+    TcpState::ALL.into_iter().find(state).map_or(other, |state| timeouts.tcp(state))
 }
 
 /// The name of a state as configuration keys have it.

@@ -3,6 +3,7 @@
 use super::{AddrPair, Sum};
 use crate::addr::Family;
 use crate::flow::L4Proto;
+use crate::wire::PROTOCOL_ICMPV6;
 use core::fmt;
 
 /// A computed UDP checksum as it goes into the field: zero means "none" there, so a computed zero
@@ -15,14 +16,19 @@ pub const fn udp_field(computed: u16) -> u16 {
     }
 }
 
-/// The checksum of a TCP segment or UDP datagram whose field is zero or left out of `data`. SCTP has another one,
-/// which is no sum.
+/// The checksum of a TCP segment, UDP datagram or ICMP message whose field is zero or left out of `data`. SCTP has
+/// another one, which is no sum.
 /// `data` is the sum of transport header and payload, `l4_len` their length in bytes.
 #[must_use]
 pub const fn l4_checksum(pair: AddrPair, proto: L4Proto, l4_len: u32, data: Sum) -> u16 {
-    let computed = pair.pseudo(proto.number(), l4_len).sum(data).checksum();
+    let pseudo = match (proto, pair) {
+        (L4Proto::Icmp, AddrPair::V4 { .. }) => Sum::ZERO,
+        (L4Proto::Icmp, AddrPair::V6 { .. }) => pair.pseudo(PROTOCOL_ICMPV6, l4_len),
+        _ => pair.pseudo(proto.number(), l4_len),
+    };
+    let computed = pseudo.sum(data).checksum();
     match proto {
-        L4Proto::Tcp | L4Proto::Sctp => computed,
+        L4Proto::Tcp | L4Proto::Sctp | L4Proto::Icmp => computed,
         L4Proto::Udp => udp_field(computed),
     }
 }
@@ -49,6 +55,7 @@ impl core::error::Error for NoChecksumField {}
 pub fn complete_partial(l4: &mut [u8], proto: L4Proto) -> Result<u16, NoChecksumField> {
     let computed = Sum::ZERO.bytes(l4).checksum();
     let (at, value) = match proto {
+        L4Proto::Icmp => (2, computed),
         L4Proto::Tcp => (16, computed),
         L4Proto::Udp => (6, udp_field(computed)),
         L4Proto::Sctp => return Err(NoChecksumField),

@@ -12,10 +12,11 @@ use crate::flow::L4Proto;
 use crate::time::{Tick, Time};
 use crate::timeouts::{SctpPhase, TimeoutTicks};
 
-/// The number of the UDP "state" behind the eleven of TCP.
+/// The numbers of the UDP and the ICMP "state" behind the eleven of TCP.
 const UDP_KIND: u8 = 11;
-/// The number of the first phase of SCTP, behind it.
-const SCTP_KINDS: u8 = 12;
+const ICMP_KIND: u8 = 12;
+/// The number of the first phase of SCTP, behind them.
+const SCTP_KINDS: u8 = 13;
 /// Time-outs up to this are kept in lists, exact to a tick; longer ones are found by the sweeper.
 pub(super) const SHORT: u32 = Tick::covering(core::time::Duration::from_secs(10));
 /// The sweeper passes over the whole table in this many ticks: 4 s less the two ticks that counting
@@ -33,6 +34,7 @@ impl<L: Line> Table<'_, L> {
         match tail.proto() {
             L4Proto::Tcp => tail.state_number(),
             L4Proto::Udp => UDP_KIND,
+            L4Proto::Icmp => ICMP_KIND,
             L4Proto::Sctp => {
                 let phase = SctpPhase::of(TcpState::from_number(tail.state_number()));
                 SCTP_KINDS.wrapping_add(phase.index() as u8)
@@ -45,6 +47,7 @@ impl<L: Line> Table<'_, L> {
         class.map_or(SHORT, |ticks| {
             let ticks = match kind {
                 UDP_KIND => Some(&ticks.udp),
+                ICMP_KIND => Some(&ticks.icmp),
                 SCTP_KINDS.. => ticks.sctp.get(usize::from(kind.wrapping_sub(SCTP_KINDS))),
                 _ => ticks.tcp.get(usize::from(kind)),
             };
@@ -85,7 +88,7 @@ impl<L: Line> Table<'_, L> {
         self.strays = self.live > 0 && (self.strays || kinds.any(shortened));
         self.shortest_swept = after
             .iter()
-            .flat_map(|ticks| ticks.tcp.iter().chain([&ticks.udp]).chain(&ticks.sctp))
+            .flat_map(|ticks| ticks.tcp.iter().chain([&ticks.udp, &ticks.icmp]).chain(&ticks.sctp))
             .copied()
             .filter(|ticks| self.strays || *ticks > SHORT)
             .min()

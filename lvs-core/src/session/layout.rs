@@ -71,17 +71,29 @@ impl Tail {
         match self.state_kind & 0x30 {
             0x10 => L4Proto::Udp,
             0x20 => L4Proto::Sctp,
+            0x30 => L4Proto::Icmp,
             _ => L4Proto::Tcp,
         }
     }
 
-    pub(super) const fn set_kind(&mut self, proto: L4Proto, state: u8) {
-        let proto = match proto {
+    /// The bits of a protocol.
+    #[inline(always)]
+    const fn kind_bits(proto: L4Proto) -> u8 {
+        match proto {
             L4Proto::Tcp => 0x00,
             L4Proto::Udp => 0x10,
             L4Proto::Sctp => 0x20,
-        };
-        self.state_kind = proto | (state & 0x0f);
+            L4Proto::Icmp => 0x30,
+        }
+    }
+
+    #[inline(always)]
+    const fn is_of(&self, proto: L4Proto) -> bool {
+        self.state_kind & 0x30 == Self::kind_bits(proto)
+    }
+
+    pub(super) const fn set_kind(&mut self, proto: L4Proto, state: u8) {
+        self.state_kind = Self::kind_bits(proto) | (state & 0x0f);
     }
 
     /// Whether replies do not pass here, and how packets reach the server then.
@@ -310,7 +322,7 @@ pub(super) trait Line:
     #[inline]
     fn is(&self, direction: Direction, key: &Self::Key, proto: L4Proto) -> bool {
         let tail = self.tail();
-        self.key(side(direction)) == *key && tail.has(flag::LIVE) && tail.proto() == proto
+        self.key(side(direction)) == *key && tail.has(flag::LIVE) && tail.is_of(proto)
     }
     fn tuple(&self, direction: Direction) -> Self::Tuple;
     fn quad(&self) -> Quad;

@@ -7,8 +7,8 @@ use super::layout::Cold;
 
 /// Time-out classes a store tells apart.
 pub(super) const CLASSES: usize = 64;
-/// Kinds of state: 11 of TCP, one for UDP, 4 of SCTP.
-pub(super) const KINDS: usize = 16;
+/// Kinds of state: 11 of TCP, one for UDP, one for ICMP, 4 of SCTP.
+pub(super) const KINDS: usize = 17;
 
 #[derive(Clone, Copy, Default)]
 struct List {

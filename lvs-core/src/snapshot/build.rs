@@ -226,13 +226,16 @@ impl SnapshotSpec {
         if spec.flags.one_packet && (by_mark || spec.forwarding == Forwarding::FullNat) {
             return Err(SnapshotError::OnePacket(spec.key));
         }
+        if spec.key.proto == L4Proto::Icmp && spec.key.addr.port() != 0 {
+            return Err(SnapshotError::EchoPort(spec.key));
+        }
         if spec.flags.quic.is_some_and(|len| !(1..=20).contains(&len)) {
             return Err(SnapshotError::QuicLength(spec.key));
         }
         let mut seen = BTreeSet::new();
         for server in &spec.servers {
             // A tunnel of either family carries packets of either family.
-            let nat64 = full && family == Family::V6;
+            let nat64 = full && family == Family::V6 && spec.key.proto != L4Proto::Icmp;
             let any = nat64 || spec.forwarding == Forwarding::Tun;
             if Family::of(&server.addr.ip()) != family && !any {
                 return Err(SnapshotError::ServerFamily(server.addr));

@@ -6,7 +6,7 @@
 use crate::addr::Prefix;
 use crate::flow::{L4Proto, WireTuple};
 
-/// A mark, and the packets that get it. What is `None` matches everything.
+/// A mark, and the packets that get it. What is `None` matches everything, but for the protocol: echo has to be named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[doc(alias = "fwmark")]
 pub struct MarkRule {
@@ -15,7 +15,8 @@ pub struct MarkRule {
     /// Where they go. A rule for a single address makes it one of the director's virtual addresses; others have
     /// to be routed to the director.
     pub dst: Option<Prefix>,
-    /// Transport protocol.
+    /// Protocol; `None` = TCP and UDP. Echo is not among them: the director answers it for its addresses, and who wants
+    /// the servers to answer has to say so.
     pub proto: Option<L4Proto>,
     /// Destination ports, first and last. Host byte order.
     pub ports: (u16, u16),
@@ -46,7 +47,7 @@ impl MarkRule {
     pub fn matches(&self, packet: &WireTuple) -> bool {
         let (first, last) = self.ports;
         (first..=last).contains(&packet.dport())
-            && self.proto.is_none_or(|proto| proto == packet.proto())
+            && self.proto.map_or(packet.proto() != L4Proto::Icmp, |proto| proto == packet.proto())
             && self.dst.is_none_or(|dst| dst.contains(&packet.dst()))
             && self.src.is_none_or(|src| src.contains(&packet.src()))
     }

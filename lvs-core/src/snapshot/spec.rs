@@ -193,6 +193,8 @@ pub enum SnapshotError {
     OnePacket(ServiceKey),
     /// A connection id of QUIC has 1 to 20 bytes.
     QuicLength(ServiceKey),
+    /// Echo has no ports: its services have port 0.
+    EchoPort(ServiceKey),
     /// A local address is listed twice, or is also a service, own or server address.
     LocalClash(IpAddr),
     /// More than 65 536 services, servers or local addresses.
@@ -241,6 +243,7 @@ impl fmt::Display for SnapshotError {
             Self::QuicLength(key) => {
                 write!(f, "connection ids of {key} have 1 to 20 bytes")
             }
+            Self::EchoPort(key) => write!(f, "{key} needs port 0: echo has no ports"),
             Self::LocalClash(ip) => {
                 write!(f, "local address {ip} is used twice or for something else as well")
             }

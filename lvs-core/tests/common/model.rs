@@ -22,7 +22,7 @@ const SHORT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Request {
     v6: bool,
-    udp: bool,
+    proto: L4Proto,
     client: u8,
     service: u8,
     server: u8,
@@ -61,10 +61,11 @@ pub enum Op {
 
 fn request() -> impl Strategy<Value = Request> {
     let class = prop_oneof![8 => 0u8..4, 1 => 60u8..70, 1 => any::<u8>()];
-    (any::<bool>(), any::<bool>(), 0u8..12, 0u8..2, 0u8..3, class, any::<bool>()).prop_map(
-        |(v6, udp, client, service, server, class, plain)| Request {
+    let proto = prop_oneof![Just(L4Proto::Tcp), Just(L4Proto::Udp), Just(L4Proto::Icmp)];
+    (any::<bool>(), proto, 0u8..12, 0u8..2, 0u8..3, class, any::<bool>()).prop_map(
+        |(v6, proto, client, service, server, class, plain)| Request {
             v6,
-            udp,
+            proto,
             client,
             service,
             server,
@@ -119,8 +120,8 @@ fn timeouts(number: u8) -> Timeouts {
     match number {
         0 => Timeouts::LVS,
         1 => Timeouts::KERNEL,
-        2 => Timeouts::LVS.with_tcp(TcpState::Established, s(4)).with_udp(s(3)),
-        3 => Timeouts::LVS.with_udp(s(10)).with_tcp(TcpState::SynRecv, s(20)),
+        2 => Timeouts::LVS.with_tcp(TcpState::Established, s(4)).with_udp(s(3)).with_icmp(s(7)),
+        3 => Timeouts::LVS.with_udp(s(10)).with_icmp(s(11)).with_tcp(TcpState::SynRecv, s(20)),
         _ => TcpState::ALL.iter().fold(Timeouts::LVS.with_udp(Duration::ZERO), |set, state| {
             set.with_tcp(*state, Duration::from_millis(50))
         }),
@@ -186,7 +187,7 @@ fn probe(tuple: WireTuple) -> Probe {
 }
 
 fn quad(request: &Request) -> Quad {
-    let proto = if request.udp { L4Proto::Udp } else { L4Proto::Tcp };
+    let proto = request.proto;
     let client = (ip(request.v6, 1, request.client % 4), 4000 + u16::from(request.client / 4));
     Quad {
         proto,
@@ -201,7 +202,7 @@ fn open<'a>(request: &Request, place: Place<'a>) -> Open<'a> {
     Open {
         quad: quad(request),
         place,
-        state: if request.udp { TcpState::None } else { TcpState::SynRecv },
+        state: if request.proto == L4Proto::Tcp { TcpState::SynRecv } else { TcpState::None },
         plain: request.plain,
         server: ServerId(u16::from(request.server)),
         hop_in: HopId(7),
@@ -233,6 +234,7 @@ impl Model {
         match session.quad.proto {
             L4Proto::Tcp => class.tcp(session.state),
             L4Proto::Udp => class.udp(),
+            L4Proto::Icmp => class.icmp(),
             L4Proto::Sctp => class.sctp(SctpPhase::of(session.state)),
         }
     }
@@ -366,7 +368,7 @@ impl Model {
         for number in 0..255u8 {
             let request = Request {
                 v6,
-                udp: number % 2 == 0,
+                proto: if number % 2 == 0 { L4Proto::Udp } else { L4Proto::Tcp },
                 client: number,
                 service: 9,
                 server: number % 3,

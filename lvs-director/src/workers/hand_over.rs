@@ -142,7 +142,9 @@ impl<P: PortPlan> Director<'_, P> {
                 // About a tunnel packet, perhaps: the session is whose the packet inside was.
                 return tunnelled_tuple(packet).and_then(|(_, inside)| plan.arrival_of(&inside));
             }
-            let quoted = quoted_tuple(packet.buf.data(), headers)?;
+            let Some(quoted) = quoted_tuple(packet.buf.data(), headers) else {
+                return self.owner_of_reply(packet, role);
+            };
             return if role.local.is_some() {
                 plan.owner_of_quoted(&quoted)
             } else if role.virt {
@@ -151,7 +153,12 @@ impl<P: PortPlan> Director<'_, P> {
                 None
             };
         }
-        headers.tuple.filter(|_| role.local.is_some()).and_then(|tuple| plan.owner_of(&tuple))
+        self.owner_of_reply(packet, role)
+    }
+
+    fn owner_of_reply<B: PacketBuf>(&self, packet: &Packet<B>, role: Role) -> Option<WorkerId> {
+        let tuple = packet.headers.tuple.filter(|_| role.local.is_some())?;
+        self.store.plan().owner_of(&tuple)
     }
 
     /// The worker that keeps the fragments of a datagram together.

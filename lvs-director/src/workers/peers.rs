@@ -118,8 +118,11 @@ impl Parcel {
         let (kind, gso, train) = match self.ports {
             None => (PACKET, gso, pair(self.payload, size)),
             Some(Ports { proto: L4Proto::Tcp, src, dst }) => (PIECE, 1, pair(src, dst)),
-            Some(Ports { proto: L4Proto::Udp, src, dst }) => (PIECE, 2, pair(src, dst)),
             Some(Ports { proto: L4Proto::Sctp, src, dst }) => (PIECE, 3, pair(src, dst)),
+            // Of pieces of ICMP no ports are told.
+            Some(Ports { proto: L4Proto::Udp | L4Proto::Icmp, src, dst }) => {
+                (PIECE, 2, pair(src, dst))
+            }
         };
         [
             kind << 28 | passes | csum << 20 | gso << 16 | u32::from(self.port.0),

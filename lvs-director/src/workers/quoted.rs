@@ -3,12 +3,13 @@
 use crate::icmp::is_error;
 use lvs_core::addr::Family;
 use lvs_core::flow::{L4Proto, WireTuple};
-use lvs_core::wire::Headers;
+use lvs_core::wire::{Headers, PROTOCOL_ICMP, PROTOCOL_ICMPV6, icmpv4, icmpv6};
+use lvs_nat::icmp::Echo;
 
 /// Bytes of the ICMP header in front of the quoted packet, in both versions.
 const ICMP: usize = 8;
 
-/// The tuple of the packet that an ICMP error quotes; `None` for other packets, for protocols without ports,
+/// The tuple of the packet that an ICMP error quotes; `None` for other packets, for protocols without ports but echo,
 /// for later fragments, and behind IPv6 extension headers. Nothing of the quoted packet is checked: it says
 /// only who may look at it.
 pub(crate) fn quoted_tuple(frame: &[u8], headers: &Headers) -> Option<WireTuple> {
@@ -68,6 +69,11 @@ fn tuple(
     src: core::net::IpAddr,
     dst: core::net::IpAddr,
 ) -> Option<WireTuple> {
+    if proto == PROTOCOL_ICMP || proto == PROTOCOL_ICMPV6 {
+        let [kind, _, _, _, i0, i1] = *l4.first_chunk::<6>()?;
+        let request = matches!(kind, icmpv4::ECHO_REQUEST | icmpv6::ECHO_REQUEST);
+        return Echo { src, dst, id: u16::from_be_bytes([i0, i1]), request }.tuple();
+    }
     let [s0, s1, d0, d1] = *l4.first_chunk::<4>()?;
     let (sport, dport) = (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]));
     WireTuple::new(L4Proto::from_number(proto)?, src, sport, dst, dport)

@@ -297,6 +297,7 @@ impl Fresh {
         let (from, to) = self.ends()?;
         let port = port_of(from.ip());
         let packet = match SERVICES[self.service].1 {
+            L4Proto::Icmp => unreachable!("no service of these"),
             L4Proto::Tcp => {
                 let packet = tcp().syn().seq(self.seq).options(&self.opts.bytes());
                 let packet = packet.from(from).to(to).payload_len(usize::from(self.payload % 64));
@@ -357,6 +358,7 @@ fn segment(
     };
     let port = port_of(from.0);
     let packet = match quad.proto {
+        L4Proto::Icmp => unreachable!("no service of these"),
         L4Proto::Tcp => {
             // Each end numbers its own bytes; the server sees the client's numbers moved.
             let moved = client_isn.wrapping_add(if inbound { 0 } else { session.seq_delta });

@@ -1,5 +1,6 @@
-//! ICMP errors: translated both ways, and made by the director.
+//! ICMP: errors translated both ways, and made by the director; echo as a flow.
 
+mod echo;
 mod made;
 mod translated;
 

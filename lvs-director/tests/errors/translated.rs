@@ -24,7 +24,7 @@ fn ends(v6: bool) -> (&'static str, &'static str) {
 }
 
 /// Addresses of routers on both sides, and the quote that every error has at least.
-fn routers(v6: bool) -> (IpAddr, IpAddr, usize) {
+pub(crate) fn routers(v6: bool) -> (IpAddr, IpAddr, usize) {
     let ip = |text: &str| text.parse().unwrap();
     if v6 { (ip("fd00::fe"), ip("fd01::fe"), 48) } else { (ip("10.0.0.254"), ip("10.1.0.254"), 28) }
 }
@@ -44,7 +44,7 @@ fn established(plan: Plan, v6: bool) -> Stage {
 }
 
 /// Outer IP header, ICMP header and quote.
-fn parts(frame: &[u8]) -> (&[u8], &[u8], &[u8]) {
+pub(crate) fn parts(frame: &[u8]) -> (&[u8], &[u8], &[u8]) {
     let ip = if frame[12] == 0x08 { 20 } else { 40 };
     (&frame[14..14 + ip], &frame[14 + ip..22 + ip], &frame[22 + ip..])
 }
@@ -53,7 +53,7 @@ fn source(ip: &[u8]) -> IpAddr {
     addresses(ip).0
 }
 
-fn addresses(ip: &[u8]) -> (IpAddr, IpAddr) {
+pub(crate) fn addresses(ip: &[u8]) -> (IpAddr, IpAddr) {
     if ip.len() == 20 {
         let at = |at: usize| <[u8; 4]>::try_from(&ip[at..at + 4]).unwrap().into();
         (at(12), at(16))
@@ -80,13 +80,13 @@ fn quotes(quote: &[u8], original: &MemBuf) {
 }
 
 /// An error of `from` about a packet that left.
-fn about(error: IcmpError, left: &MemBuf, quote: usize, from: IpAddr) -> MemBuf {
+pub(crate) fn about(error: IcmpError, left: &MemBuf, quote: usize, from: IpAddr) -> MemBuf {
     let ip = &left.data()[14..];
     let header = if ip[0] >> 4 == 4 { 20 } else { 40 };
     icmp_error(error, left.data(), quote).from(from).to(source(&ip[..header])).build_buf()
 }
 
-fn check(
+pub(crate) fn check(
     stage: &mut Stage,
     (port, error): (PortId, MemBuf),
     original: &MemBuf,

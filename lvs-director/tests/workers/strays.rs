@@ -1,16 +1,18 @@
 //! What no device can steer: ICMP errors, answers of neighbours; and what must not go round.
 
 use crate::world::*;
-use core::net::IpAddr;
-use lvs_core::addr::RealAddr;
-use lvs_core::flow::WireTuple;
+use core::net::{IpAddr, SocketAddr};
+use lvs_core::addr::{RealAddr, VirtualAddr};
+use lvs_core::flow::{L4Proto, WireTuple};
 use lvs_core::id::WorkerId;
 use lvs_core::io::mem::{MemBuf, RSS_KEY};
 use lvs_core::io::{PacketBuf, Rss};
 use lvs_core::plan::{AnyPlan, LowBits, PortPlan, Toeplitz};
+use lvs_core::service::ServiceKey;
 use lvs_core::verdict::DropReason;
 use lvs_director::RingSize;
-use lvs_testkit::build::{IcmpError, arp_reply, icmp_error, ndp_advert, udp};
+use lvs_nat::icmp::echo as echo_of;
+use lvs_testkit::build::{IcmpError, arp_reply, echo, echo_reply, icmp_error, ndp_advert, udp};
 use lvs_testkit::workers::{Rig, Setup};
 
 const TABLE: [u16; 8] = [0, 3, 1, 2, 2, 0, 3, 1];
@@ -68,6 +70,46 @@ fn icmp_errors_end_at_the_worker_that_owns_the_quoted_session() {
             }
         }
         assert!(moved > 20 && kept > 5, "{moved} moved, {kept} kept");
+    }
+}
+
+/// Devices hash the addresses of echo messages alone, so replies come to whichever worker; and errors about requests.
+#[test]
+fn echo_replies_and_errors_about_requests_end_at_the_worker_that_owns_the_session() {
+    for v6 in [false, true] {
+        let plans = plans(4, by_hash);
+        let mut memory = memory(&plans);
+        let mut spec = spec();
+        let mut echoes = spec.services[usize::from(v6)].clone();
+        echoes.key =
+            ServiceKey::new(L4Proto::Icmp, VirtualAddr(SocketAddr::new(service(v6).ip(), 0)));
+        spec.services.push(echoes);
+        let setup = Setup::new(spec.build(None).unwrap(), SIZES);
+        let mut rig = Rig::new(&setup, nic(4, Some((&RSS_KEY, &TABLE))), plans, &mut memory);
+        let mut moved = 0;
+        for number in 0..40 {
+            let from = client(3 * number, v6).ip();
+            let ask = echo(7, 1).dst_mac(MAC).from(from).to(service(v6).ip()).build_buf();
+            let opener = usize::from(rig.nic.inject(CLIENTS, ask).unwrap());
+            rig.settle(NOW);
+            let (worker, sent) = rig.take_sent(SERVERS).expect("it is sent on");
+            assert_eq!(worker, opener);
+            let there = echo_of(sent.data(), &headers(&sent)).unwrap();
+            let reply = echo_reply(there.id, 1).dst_mac(MAC).from(there.dst).to(there.src);
+            let error = icmp_error(IcmpError::TimeExceeded, sent.data(), if v6 { 48 } else { 28 });
+            let error = error.from(router(v6)).to(there.src).dst_mac(MAC);
+            for stray in [reply.build_buf(), error.build_buf()] {
+                let queue = usize::from(rig.nic.inject(SERVERS, stray).unwrap());
+                rig.settle(NOW);
+                let (worker, back) = rig.take_sent(CLIENTS).expect("it comes back");
+                assert_eq!(worker, opener, "INV-17");
+                assert_eq!(headers(&back).addresses(back.data()), Some((service(v6).ip(), from)));
+                lvs_testkit::oracle::checksums_ok(back.data()).unwrap();
+                moved += u32::from(queue != opener);
+            }
+        }
+        assert!(moved > 30, "{moved} moved");
+        assert_eq!(rig.counters().dropped_total(), 0);
     }
 }
 

@@ -109,6 +109,13 @@ fn an_icmp_error_goes_to_the_owner_of_the_quoted_source_port() {
     let quoted = v6("2001:db8::80".parse().unwrap(), 6, &ports(40_002, 80));
     let error = [&[2, 0, 0, 0, 0, 0, 0, 0][..], &quoted].concat();
     assert_eq!(run(&ops, 0x86dd, &v6("fd00:0:0:1::1".parse().unwrap(), 58, &error)), 40_002);
+    // An echo reply goes by its identifier, which is the local port.
+    for options in [0, 8] {
+        let reply = v4([10, 9, 3, 1], 1, options, &[0, 0, 1, 2, 0x9c, 0x43, 0, 1]);
+        assert_eq!(run(&ops, 0x0800, &reply), 40_003);
+    }
+    let reply = v6("fd00:0:0:1::1".parse().unwrap(), 58, &[129, 0, 1, 2, 0x9c, 0x44, 0, 1]);
+    assert_eq!(run(&ops, 0x86dd, &reply), 40_004);
     // An echo request has no quoted header: by addresses, whatever its bytes look like.
     let echo = [&[8, 0, 0, 0, 0, 0, 0, 0][..], &v4([1, 2, 3, 4], 6, 0, &ports(9, 9))].concat();
     let one = run(&ops, 0x0800, &v4([10, 9, 3, 1], 1, 0, &echo));
@@ -194,6 +201,24 @@ fn translated_answers_follow_their_clients_and_the_plan_knows_where() {
             let pick = run(&ops, 0x86dd, &there);
             assert_eq!(pick, run(&ops, 0x86dd, &back));
             assert_eq!(pick % 8, u32::from(LowBits::fanout_member(client.into(), port, 8)));
+        }
+        for id in [0u16, 7, 40_000] {
+            let [a, b] = id.to_be_bytes();
+            let there = v4([203, 0, 113, 1], 1, 4, &[8, 0, 1, 2, a, b, 0, 1]);
+            let mut back = v4([192, 0, 2, 7], 1, 0, &[0, 0, 3, 4, a, b, 0, 1]);
+            back[12..16].copy_from_slice(&[10, 1, 0, 11]);
+            let pick = run(&ops, 0x0800, &there);
+            assert_eq!(pick, run(&ops, 0x0800, &back), "echo, too");
+            let ip = Ipv4Addr::new(192, 0, 2, 7).into();
+            assert_eq!(pick % 4, u32::from(LowBits::fanout_member(ip, id, 4)));
+
+            let there = v6("2001:db8::80".parse().unwrap(), 58, &[128, 0, 1, 2, a, b, 0, 1]);
+            let client: Ipv6Addr = "2001:db8::9".parse().unwrap();
+            let mut back = v6(client, 58, &[129, 0, 3, 4, a, b, 0, 1]);
+            back[8..24].copy_from_slice(&"fd01::11".parse::<Ipv6Addr>().unwrap().octets());
+            let pick = run(&ops, 0x86dd, &there);
+            assert_eq!(pick, run(&ops, 0x86dd, &back));
+            assert_eq!(pick % 8, u32::from(LowBits::fanout_member(client.into(), id, 8)));
         }
         if let Some(net) = nets.first() {
             let IpAddr::V4(local) = net.addr else { panic!() };

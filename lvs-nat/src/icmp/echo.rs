@@ -2,6 +2,7 @@
 
 use crate::rewrite::echo_side;
 use core::net::IpAddr;
+use lvs_core::flow::{L4Proto, WireTuple};
 use lvs_core::wire::{Fragment, Headers, Transport};
 
 /// The flow that an echo message belongs to (RFC 5508 section 3.1).
@@ -24,6 +25,13 @@ impl Echo {
     #[must_use]
     pub const fn reverse(&self) -> Self {
         Self { src: self.dst, dst: self.src, id: self.id, request: !self.request }
+    }
+
+    /// The tuple of the message, by which a session knows it: see [`L4Proto::Icmp`]. `None` when the families differ.
+    #[must_use]
+    pub const fn tuple(&self) -> Option<WireTuple> {
+        let (sport, dport) = if self.request { (self.id, 0) } else { (0, self.id) };
+        WireTuple::new(L4Proto::Icmp, self.src, sport, self.dst, dport)
     }
 }
 

@@ -22,6 +22,17 @@ pub enum Carried {
     Echo(Echo),
 }
 
+impl Carried {
+    /// The tuple by which a session knows the packet.
+    #[must_use]
+    pub const fn tuple(&self) -> Option<WireTuple> {
+        match self {
+            Self::Flow(tuple) => Some(*tuple),
+            Self::Echo(echo) => echo.tuple(),
+        }
+    }
+}
+
 /// The packet that an ICMP error quotes, and where it lies in the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[doc(alias = "ip_vs_in_icmp")]

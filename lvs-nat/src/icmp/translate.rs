@@ -204,21 +204,22 @@ impl<A: Address> Rewrite<A> {
     fn quoted_l4(&self, l4: &mut [u8], ip: &[u8], family: Family, addresses: Delta) {
         let Some(protocol) = quoted_protocol(ip, family) else { return };
         let Some(start) = l4.first_chunk_mut::<8>() else { return };
-        let Some(proto) = L4Proto::from_number(protocol) else {
+        let with_ports = L4Proto::from_number(protocol);
+        if with_ports.is_none() {
             return self.quoted_echo(start, family, addresses);
-        };
+        }
         let [s0, s1, d0, d1, _, _, u0, u1] = start;
         let (old_src, old_dst) = (u16::from_be_bytes([*s0, *s1]), u16::from_be_bytes([*d0, *d1]));
         [*s0, *s1] = self.dst.port.to_be_bytes();
         [*d0, *d1] = self.src.port.to_be_bytes();
         let delta = addresses.u16(old_src, self.dst.port).u16(old_dst, self.src.port);
-        match proto {
-            L4Proto::Udp => {
+        match with_ports {
+            Some(L4Proto::Tcp) => self.quoted_tcp(l4, delta),
+            Some(L4Proto::Udp) => {
                 [*u0, *u1] = delta.apply_udp(u16::from_be_bytes([*u0, *u1])).to_be_bytes();
             }
-            L4Proto::Tcp => self.quoted_tcp(l4, delta),
             // Its checksum depends on what is not quoted, and nobody judges it.
-            L4Proto::Sctp => {}
+            _ => {}
         }
     }
 

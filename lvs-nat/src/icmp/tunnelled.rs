@@ -1,6 +1,6 @@
 //! An ICMP error about one of the director's own tunnel packets.
 
-use super::embedded::{Carried, Quote, error_kind, mtu_of, quote_v4, quote_v6};
+use super::embedded::{Quote, error_kind, mtu_of, quote_v4, quote_v6};
 use crate::tunnel::{GRE, ip_in_ip};
 use core::net::IpAddr;
 use lvs_core::addr::Family;
@@ -34,8 +34,8 @@ impl Tunnelled {
         frame.get(usize::from(self.inner)..end).unwrap_or_default()
     }
 
-    /// Source and destination of the inner packet; `None` when the error quotes too little of it, it is a later
-    /// fragment, or of a protocol without ports.
+    /// The tuple of the inner packet; `None` when the error quotes too little of it, it is a later fragment, or
+    /// neither echo nor of a protocol with ports.
     #[must_use]
     pub fn flow(&self, frame: &[u8], headers: &Headers) -> Option<WireTuple> {
         let packet = self.packet(frame, headers);
@@ -43,10 +43,7 @@ impl Tunnelled {
             Family::V4 => quote_v4(packet)?,
             Family::V6 => quote_v6(packet)?,
         };
-        match quote.carried(self.family)? {
-            Carried::Flow(tuple) => Some(tuple),
-            Carried::Echo(_) => None,
-        }
+        quote.carried(self.family)?.tuple()
     }
 }
 

@@ -231,6 +231,7 @@ fn addresses(
         // What makes a connection is a stream to this protocol.
         L4Proto::Tcp | L4Proto::Sctp => 1,
         L4Proto::Udp => 2,
+        L4Proto::Icmp => 0,
     };
     writer.bytes(&V2_SIGNATURE);
     writer.bytes(&[command, family | transport, 0, 0]);

@@ -132,6 +132,7 @@ impl Spec {
         l4.extend(self.src.port().to_be_bytes());
         l4.extend(self.dst.port().to_be_bytes());
         match self.proto {
+            L4Proto::Icmp | L4Proto::Sctp => unreachable!("others have tests of their own"),
             L4Proto::Tcp => {
                 l4.extend(self.seq.to_be_bytes());
                 l4.extend(self.ack.to_be_bytes());
@@ -262,7 +263,7 @@ impl Spec {
                     window: 0x1234,
                 },
                 L4Proto::Udp => Transport::Udp,
-                L4Proto::Sctp => Transport::Other(132),
+                L4Proto::Icmp | L4Proto::Sctp => unreachable!("others have tests of their own"),
             },
             tuple: WireTuple::new(
                 self.proto,

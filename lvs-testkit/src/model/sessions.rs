@@ -77,6 +77,7 @@ impl Session {
             L4Proto::Tcp => self.timeouts.tcp(self.state),
             L4Proto::Udp => self.timeouts.udp(),
             L4Proto::Sctp => self.timeouts.sctp(SctpPhase::of(self.state)),
+            L4Proto::Icmp => self.timeouts.icmp(),
         }
     }
 

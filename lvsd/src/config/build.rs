@@ -370,10 +370,10 @@ impl Timeouts {
                 timeouts = timeouts.with_sctp(phase, timeout);
             }
         }
-        match self.udp {
-            Some(timeout) => timeouts.with_udp(timeout),
-            None => timeouts,
+        if let Some(timeout) = self.udp {
+            timeouts = timeouts.with_udp(timeout);
         }
+        self.icmp.map_or(timeouts, |timeout| timeouts.with_icmp(timeout))
     }
 
     /// What is set for a phase of SCTP.

@@ -151,6 +151,8 @@ pub struct Timeouts {
     pub tcp_synack: Option<Duration>,
     /// UDP.
     pub udp: Option<Duration>,
+    /// Echo.
+    pub icmp: Option<Duration>,
     /// SCTP until the cookie has been accepted.
     pub sctp_opening: Option<Duration>,
     /// SCTP, open.
@@ -248,7 +250,7 @@ pub struct Mark {
     pub from: Option<Prefix>,
     /// Where they go.
     pub to: Option<At<Prefix>>,
-    /// Their transport protocol.
+    /// Their protocol; none: TCP and UDP.
     pub protocol: Option<L4Proto>,
     /// Their destination ports.
     pub ports: Option<PortRange>,

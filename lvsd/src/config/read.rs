@@ -14,6 +14,7 @@ use super::model::{
 use super::range::PortRange;
 use super::reader::{Table, Wrong, open_all};
 use super::{guess, schema, value};
+use lvs_core::flow::L4Proto;
 use service::{PoolNames, service};
 use toml::de::{DeTable, DeValue};
 
@@ -183,6 +184,7 @@ fn timeouts(table: &mut Table<'_, '_>, sink: &mut Sink) -> Timeouts {
         tcp_listen: duration("tcp_listen"),
         tcp_synack: duration("tcp_synack"),
         udp: duration("udp"),
+        icmp: duration("icmp"),
         sctp_opening: duration("sctp_opening"),
         sctp_established: duration("sctp_established"),
         sctp_closing: duration("sctp_closing"),
@@ -224,6 +226,10 @@ fn mark(table: &mut Table<'_, '_>, sink: &mut Sink) -> Option<Mark> {
     let to = table.optional("to", value::prefix, sink);
     let protocol = table.optional("protocol", |v| value::choice(v, &value::PROTOCOLS), sink);
     let ports = table.optional("ports", value::port_range, sink);
+    if let (Some(ports), Some(L4Proto::Icmp)) = (&ports, protocol.as_ref().map(|p| p.value)) {
+        let message = "`ports` does not go with icmp, which has none";
+        sink.push(Diagnostic::error(&ports.span, message).help("leave it out"));
+    }
     Some(Mark {
         mark: mark?,
         from: from.map(|from| from.value),

@@ -281,10 +281,10 @@ pub const MARK: Section = Section {
         ),
         key(
             "protocol",
-            "\"tcp\", \"udp\" or \"sctp\"",
-            "all",
+            "\"tcp\", \"udp\", \"sctp\" or \"icmp\"",
+            "all but icmp",
             "\"tcp\"",
-            "Their transport protocol.",
+            "Their protocol. `icmp` are echo requests, without `ports`.",
         ),
         key("ports", "first-last, 1 to 65535", "all", "\"80-443\"", "Their destination ports."),
     ],
@@ -320,10 +320,10 @@ pub const SERVICE: Section = Section {
         ),
         key(
             "protocol",
-            "\"tcp\", \"udp\" or \"sctp\"",
+            "\"tcp\", \"udp\", \"sctp\" or \"icmp\"",
             "\"tcp\"",
             "\"tcp\"",
-            "The transport protocol. `sctp` goes with nat and fullnat; an association lives by its first pair of addresses.",
+            "The protocol. `sctp` goes with nat and fullnat; an association lives by its first pair of addresses. `icmp`: echo requests to this address are answered by the servers, and no longer by the director; its port and theirs are 0.",
         ),
         key(
             "forwarding",
@@ -524,6 +524,7 @@ const TIMEOUT_KEYS: &[Key] = &[
         "A SYN proxy has answered and waits for the client; there is none in this version.",
     ),
     key("udp", "duration", "300s / 300s / 300s", "\"300s\"", "UDP, counted from the last packet."),
+    key("icmp", "duration", "60s / 60s / 60s", "\"60s\"", "Echo, counted from the last message."),
     key(
         "sctp_opening",
         "duration",

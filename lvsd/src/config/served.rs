@@ -3,11 +3,13 @@
 
 use super::diag::{Diagnostic, Sink};
 use super::model::{Config, Forwarding, Service};
+use core::net::SocketAddr;
 use lvs_core::flow::L4Proto;
 
 /// Reports what of it does not go together.
 pub(super) fn check(config: &Config, service: &Service, sink: &mut Sink) {
     ports(service, sink);
+    echo(config, service, sink);
     marks(config, service, sink);
     local(config, service, sink);
     datagrams(service, sink);
@@ -26,10 +28,14 @@ fn sctp(config: &Config, service: &Service, sink: &mut Sink) {
         let help = "write forwarding = \"nat\" or \"fullnat\"";
         sink.push(Diagnostic::error(span, message).help(help));
     }
+    within_one_family(config, service, sink);
+}
+
+fn within_one_family(config: &Config, service: &Service, sink: &mut Sink) {
     if service.is_nat64(&config.pools) {
-        let message = "protocol = \"sctp\" does not go from IPv6 to IPv4";
+        let message = format!("protocol = \"{}\" does not go from IPv6 to IPv4", service.protocol);
         let help = "name a local pool and servers of IPv6";
-        sink.push(Diagnostic::error(span, message).help(help));
+        sink.push(Diagnostic::error(&service.address.span, message).help(help));
     }
 }
 
@@ -43,6 +49,20 @@ fn ports(service: &Service, sink: &mut Sink) {
         let help = format!("write the server's port, for example {}", service.address.port());
         let zero = Diagnostic::error(&server.address.span, format!("`address` {message}"));
         sink.push(zero.related(&service.address.span, "the service").help(help));
+    }
+}
+
+/// Echo has no ports, and is not translated to the other family.
+fn echo(config: &Config, service: &Service, sink: &mut Sink) {
+    if service.protocol != L4Proto::Icmp {
+        return;
+    }
+    within_one_family(config, service, sink);
+    let servers = service.servers.iter().map(|server| &server.address);
+    for address in servers.chain([&service.address]).filter(|address| address.port() != 0) {
+        let zero = SocketAddr::new(address.ip(), 0);
+        let message = "`address` has a port, and icmp has none";
+        sink.push(Diagnostic::error(&address.span, message).help(format!("write \"{zero}\"")));
     }
 }
 

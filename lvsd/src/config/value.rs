@@ -11,9 +11,13 @@ use lvs_core::addr::{Family, MacAddr, Prefix, is_martian_source};
 use lvs_core::flow::L4Proto;
 use toml::de::DeValue;
 
-/// The words for transport protocols.
-pub(super) const PROTOCOLS: [(&str, L4Proto); 3] =
-    [("tcp", L4Proto::Tcp), ("udp", L4Proto::Udp), ("sctp", L4Proto::Sctp)];
+/// The words for protocols.
+pub(super) const PROTOCOLS: [(&str, L4Proto); 4] = [
+    ("tcp", L4Proto::Tcp),
+    ("udp", L4Proto::Udp),
+    ("sctp", L4Proto::Sctp),
+    ("icmp", L4Proto::Icmp),
+];
 
 /// Any text that is not empty and has no control characters.
 pub(super) fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, Wrong> {

@@ -220,6 +220,10 @@ impl PortPlan for Toeplitz {
     }
 
     fn arrival_of(&self, packet: &WireTuple) -> Option<WorkerId> {
+        // Of ICMP devices hash the addresses alone.
+        if packet.proto() == L4Proto::Icmp {
+            return self.queue_of_addresses(packet.src(), packet.dst());
+        }
         self.queue_of(packet)
     }
 }

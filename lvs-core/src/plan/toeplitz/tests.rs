@@ -168,6 +168,10 @@ fn errors_and_fragments_are_told_apart_from_replies() {
     let there = table[toeplitz(&RSS_KEY, &both) as usize % 128] as u8;
     let queue = plans[2].queue_of_addresses(server.into(), local.into());
     assert_eq!(queue, Some(WorkerId(there)));
+    for id in [0, 7, 40_000] {
+        let ping = WireTuple::new(L4Proto::Icmp, server.into(), id, local.into(), 0).unwrap();
+        assert_eq!(plans[1].arrival_of(&ping), queue, "echo has no ports for a device");
+    }
     assert_eq!(plans[2].queue_of_addresses(server.into(), Ipv6Addr::LOCALHOST.into()), None);
 }
 

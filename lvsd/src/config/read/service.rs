@@ -231,7 +231,7 @@ fn client_addr(
     let Some(written) = written else { return default };
     if *written == ClientAddrPolicy::Toa && !possible {
         let message = match protocol {
-            L4Proto::Udp | L4Proto::Sctp => {
+            L4Proto::Udp | L4Proto::Sctp | L4Proto::Icmp => {
                 format!("`client_addr` cannot be \"toa\" with {protocol}: it is a TCP option")
             }
             L4Proto::Tcp => format!(
@@ -247,6 +247,10 @@ fn client_addr(
         let message = format!(
             "`client_addr` cannot be \"{now}\" with {mode}: the server sees the client, and its replies do not pass here"
         );
+        sink.push(Diagnostic::error(&written.span, message).help("leave it out"));
+    }
+    if is_proxy && protocol == L4Proto::Icmp {
+        let message = format!("`client_addr` cannot be \"{}\" with icmp", written.name());
         sink.push(Diagnostic::error(&written.span, message).help("leave it out"));
     }
     if *written == ClientAddrPolicy::ProxyV1 && protocol == L4Proto::Udp {
@@ -270,7 +274,7 @@ fn timestamps(
 ) -> Timestamps {
     let words = [("strip", Timestamps::Strip), ("keep", Timestamps::Keep)];
     let written = table.optional("timestamps", |v| value::choice(v, &words), sink);
-    if let (Some(written), L4Proto::Udp | L4Proto::Sctp) = (&written, protocol) {
+    if let (Some(written), L4Proto::Udp | L4Proto::Sctp | L4Proto::Icmp) = (&written, protocol) {
         let message = format!("`timestamps` has no effect with {protocol}");
         sink.push(Diagnostic::warning(&written.span, message));
     }
@@ -378,8 +382,8 @@ fn proxy(table: &mut Table<'_, '_>, protocol: L4Proto, sink: &mut Sink) -> (Prox
         ("client_header", client_header.as_ref().map(|written| &written.span)),
         ("send", send.as_ref().map(|written| &written.span)),
     ] {
-        if let (Some(written), L4Proto::Udp) = (written, protocol) {
-            let message = format!("`{key}` has no effect with udp");
+        if let (Some(written), L4Proto::Udp | L4Proto::Icmp) = (written, protocol) {
+            let message = format!("`{key}` has no effect with {protocol}");
             sink.push(Diagnostic::warning(written, message));
         }
     }
