@@ -95,7 +95,7 @@ drop_reasons! {
     FragmentMemoryFull = "fragment_memory_full", "No place for another datagram in pieces, or its source or the datagram itself has too many.", "Raise director.fragments, or find out who fragments.";
     FragmentHeldFull = "fragment_held_full", "The first fragment of the datagram is not there yet, and no more fragments can wait for it, or this one is too long to.", "Raise director.fragments, or find out what changes the order of packets.";
     FragmentTimeout = "fragment_timeout", "The fragment waited for the first one of its datagram, which did not come.", "The first fragment was lost or dropped, or an attacker sends none.";
-    FragmentNoSession = "fragment_no_session", "The first fragment of the datagram belonged to no session and opened none.", "See why first fragments are dropped.";
+    FragmentNoSession = "fragment_no_session", "The first fragment of the datagram was dropped, or belonged to no session and opened none.", "See why first fragments are dropped.";
     UnsupportedProtocol = "unsupported_protocol", "No service handles this transport protocol.", "Only TCP, UDP, SCTP and echo to a service address are handled.";
     NoService = "no_service", "The address is virtual, but no service listens on this port.", "Check the service's port and protocol.";
     NoSession = "no_session", "A TCP packet other than SYN, or an SCTP packet other than INIT, belongs to no session.", "Sessions lost on restart or expired; the time-out of the service may be too short.";

@@ -9,7 +9,8 @@
 //! Only the first fragment shows ports. The datagram is never put together: the first fragment is translated
 //! like any packet, its checksum moves by what addresses and ports change and so stays right over the whole;
 //! of the others the addresses are translated. What contradicts itself (overlaps) is dropped as a whole (RFC 5722,
-//! and the same for IPv4, as in the kernel).
+//! and the same for IPv4, as in the kernel); so is the rest of a datagram whose first piece this worker dropped. Where
+//! each datagram is scheduled for itself, its keeper remembers the server.
 //!
 //! A SYN in pieces opens nothing, because nobody can verify its checksum or insert an address into it; nor does
 //! ICMP in pieces, which has no ports.
@@ -18,10 +19,12 @@ use crate::admit::Packet;
 use crate::carry::{count, reason_of, rewrite_of, segment_of};
 use crate::director::{Director, Report};
 use crate::neighbour::WAIT_BYTES;
+use crate::one_packet::Served;
 use crate::outputs::Outputs;
 use alloc::boxed::Box;
 use core::time::Duration;
 use lvs_core::flow::{Direction, L4Proto, WireTuple};
+use lvs_core::id::{ServerId, ServiceId};
 use lvs_core::io::{L4Csum, Lane, PacketBuf};
 use lvs_core::plan::PortPlan;
 use lvs_core::session::tcp::flags::SYN;
@@ -104,15 +107,32 @@ impl Ports {
     }
 }
 
+/// Where the pieces of a datagram go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lead {
+    ports: Ports,
+    /// The server that the datagram was scheduled to, without a session.
+    alone: Option<(ServiceId, ServerId)>,
+}
+
+impl From<Ports> for Lead {
+    fn from(ports: Ports) -> Self {
+        Self { ports, alone: None }
+    }
+}
+
+/// Or why they go nowhere.
+type Led = Result<Lead, DropReason>;
+
 /// Places that are looked at in each tick, so that no turn takes long: 15 000 a second.
 const LOOKED_AT: usize = 1024;
 
-type Slots = Box<[FragmentSlot<Option<Ports>>]>;
+type Slots = Box<[FragmentSlot<Led>]>;
 type Held = Box<[HeldFrame<WAIT_BYTES>]>;
 
 /// The datagrams in pieces that a worker keeps together.
 pub(crate) struct Pieces {
-    memory: FragmentMemory<Option<Ports>, WAIT_BYTES, Slots, Held>,
+    memory: FragmentMemory<Led, WAIT_BYTES, Slots, Held>,
     /// Places that are looked at in each tick.
     share: usize,
 }
@@ -170,7 +190,7 @@ impl<P: PortPlan> Director<'_, P> {
             packet.buf.set_l4_csum(L4Csum::Unknown, l3, l4);
         }
         if let Some(ports) = self.ports_told.take() {
-            return self.carry_piece(now, lane, packet, ports, role, out);
+            return self.carry_piece(now, lane, packet, ports.into(), role, out);
         }
         if let Some(handed) = self.elsewhere(&packet, role) {
             return handed;
@@ -180,13 +200,14 @@ impl<P: PortPlan> Director<'_, P> {
         };
         let tick = now.tick();
         if packet.headers.fragment == Fragment::First {
-            let ports = Ports::of(&packet.headers);
-            let kept = self.pieces.memory.first(tick, &key, piece, ports);
+            let lead = Ports::of(&packet.headers).map(Lead::from).ok_or(DropReason::Fragment);
+            let kept = self.pieces.memory.first(tick, &key, piece, lead);
             self.count_lost();
             if let Err(refusal) = kept {
                 return refused(refusal).into();
             }
-            let report = self.lead(now, lane, packet, ports, role, out);
+            let report = self.lead(now, lane, packet, lead, role, out);
+            self.heed(&key, lead, &report);
             self.release_pieces(now, lane, &key, role, out);
             return report;
         }
@@ -195,10 +216,21 @@ impl<P: PortPlan> Director<'_, P> {
         let told = self.pieces.memory.later(tick, &key, piece, packet.buf.data(), received);
         self.count_lost();
         match told {
-            Ok(Later::Go(ports)) => self.lead(now, lane, packet, ports, role, out),
+            Ok(Later::Go(lead)) => self.lead(now, lane, packet, lead, role, out),
             Ok(Later::Held) => Verdict::Absorb(Absorbed::WaitsForFirst).into(),
             Err(refusal) => refused(refusal).into(),
         }
+    }
+
+    /// What became of the first fragment decides about the others.
+    fn heed(&mut self, key: &FragmentKey, led: Led, report: &Report) {
+        let alone = report.service.zip(report.server).filter(|_| report.session.is_none());
+        let next = match (report.verdict, led) {
+            (Verdict::Drop(_), Ok(_)) => Err(DropReason::FragmentNoSession),
+            (_, Ok(lead)) if alone.is_some() => Ok(Lead { alone, ..lead }),
+            _ => return,
+        };
+        self.pieces.memory.redirect(key, next);
     }
 
     /// Leads a fragment of a known datagram to the owner of its session.
@@ -207,15 +239,31 @@ impl<P: PortPlan> Director<'_, P> {
         now: Time,
         lane: &mut L,
         packet: Packet<L::Buf>,
-        ports: Option<Ports>,
+        led: Led,
         role: Role,
         out: &mut Outputs<L::Buf>,
     ) -> Report {
-        let Some(ports) = ports else { return no_session(role, DropReason::Fragment) };
-        if let Some(handed) = self.elsewhere_with(&packet, ports, role) {
+        let lead = match led {
+            Ok(lead) => lead,
+            Err(reason) => return no_session(role, reason),
+        };
+        // Without a session nobody owns it but its keeper, who knows the server.
+        let alone = lead.alone.is_some() || self.is_alone(&packet, lead.ports);
+        if !alone && let Some(handed) = self.elsewhere_with(&packet, lead.ports, role) {
             return handed;
         }
-        self.carry_piece(now, lane, packet, ports, role, out)
+        self.carry_piece(now, lane, packet, lead, role, out)
+    }
+
+    /// Whether datagrams like this one are scheduled each for itself.
+    fn is_alone<B: PacketBuf>(&self, packet: &Packet<B>, ports: Ports) -> bool {
+        let Some(tuple) = ports.tuple(packet).filter(|tuple| tuple.proto() == L4Proto::Udp) else {
+            return false;
+        };
+        let service = self.snapshot().classify(&tuple);
+        service.map_or(self.snapshot().one_packet(&tuple).is_some(), |service| {
+            Served::by(service, &tuple) == Served::EachPacket
+        })
     }
 
     /// A fragment that this worker owns, or nobody.
@@ -224,18 +272,21 @@ impl<P: PortPlan> Director<'_, P> {
         now: Time,
         lane: &mut L,
         packet: Packet<L::Buf>,
-        ports: Ports,
+        lead: Lead,
         role: Role,
         out: &mut Outputs<L::Buf>,
     ) -> Report {
-        let Some(tuple) = ports.tuple(&packet) else { return DropReason::Fragment.into() };
+        let Some(tuple) = lead.ports.tuple(&packet) else { return DropReason::Fragment.into() };
         let found = self.store.lookup_one(&Probe { tuple, local: role.local });
         match (found, packet.headers.fragment) {
             (Some(candidate), Fragment::Later) => {
                 self.carry_later(now, lane, packet, &tuple, candidate, out)
             }
             (Some(candidate), _) => self.carry(now, lane, packet, &tuple, candidate, out),
-            (None, Fragment::Later) => no_session(role, DropReason::FragmentNoSession),
+            (None, Fragment::Later) => match lead.alone {
+                Some(to) => self.one_packet_piece(now, lane, packet, &tuple, to, out),
+                None => no_session(role, DropReason::FragmentNoSession),
+            },
             (None, _) => self.miss(now, lane, packet, (role, Missed::default()), out),
         }
     }
@@ -316,14 +367,14 @@ impl<P: PortPlan> Director<'_, P> {
         out: &mut Outputs<L::Buf>,
     ) {
         loop {
-            let copy = |ports, received: Received, bytes: &[u8]| {
-                (ports, received.port, copy_of(lane, received, bytes))
+            let copy = |lead, received: Received, bytes: &[u8]| {
+                (lead, received.port, copy_of(lane, received, bytes))
             };
-            let Some((ports, port, copied)) = self.pieces.memory.release(key, copy) else { return };
+            let Some((lead, port, copied)) = self.pieces.memory.release(key, copy) else { return };
             let verdict = match copied.map(|buf| (headers_of(&buf), buf)) {
                 Some((Some(headers), buf)) => {
                     let packet = Packet { buf, headers, port };
-                    self.lead(now, lane, packet, ports, role, out).verdict
+                    self.lead(now, lane, packet, lead, role, out).verdict
                 }
                 _ => Verdict::Drop(DropReason::NoBuffer),
             };

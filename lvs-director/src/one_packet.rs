@@ -90,6 +90,28 @@ impl<P: PortPlan> Director<'_, P> {
         report
     }
 
+    /// A later fragment of a datagram whose first one went to, or came from, this server.
+    pub(crate) fn one_packet_piece<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        packet: Packet<L::Buf>,
+        tuple: &WireTuple,
+        to: (ServiceId, ServerId),
+        out: &mut Outputs<L::Buf>,
+    ) -> Report {
+        let mut report = Report::from(DropReason::NoService);
+        (report.service, report.server) = (Some(to.0), Some(to.1));
+        let inbound = self.snapshot().classify(tuple).is_some();
+        let sent = if inbound {
+            self.send_to(now, lane, packet, tuple, to, out)
+        } else {
+            self.send_back(now, lane, packet, tuple, &mut report, out)
+        };
+        report.verdict = sent.unwrap_or_else(Verdict::Drop);
+        report
+    }
+
     fn send_to<L: Lane>(
         &mut self,
         now: Time,

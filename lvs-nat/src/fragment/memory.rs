@@ -232,6 +232,17 @@ where
         Ok(())
     }
 
+    /// Sends what is still to come of a datagram elsewhere, after its first fragment has gone. Nothing happens when
+    /// that one is not known.
+    pub fn redirect(&mut self, key: &FragmentKey, way: T) {
+        let at = self.bucket(key).find(|at| self.holds(*at, key));
+        if let Some(datagram) = at.and_then(|at| self.datagram(at))
+            && let State::Goes(old) = &mut datagram.state
+        {
+            *old = way;
+        }
+    }
+
     /// Where a later fragment goes; if nobody knows yet, a copy of its frame waits.
     ///
     /// # Errors
