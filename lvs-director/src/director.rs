@@ -186,6 +186,10 @@ impl<'m, P: PortPlan> Director<'m, P> {
     /// between bursts. Sessions go on; those of removed servers until they end.
     pub fn install(&mut self, mut generation: Generation) -> Generation {
         generation.inherit(&mut self.generation, &self.shared);
+        if let Some((errors, strays)) = generation.rates {
+            self.complaints.change(errors);
+            self.resets.change(strays);
+        }
         let old = core::mem::replace(&mut self.generation, generation);
         self.epoch = self.epoch.wrapping_add(1);
         self.neighbours.unset_static();

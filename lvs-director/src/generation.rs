@@ -4,6 +4,7 @@
 //! that memory is neither taken nor freed on the packet path.
 
 use crate::client_addr::{distrusts, forged_kinds, proxy_instead, toa_of};
+use crate::oversize::ErrorRate;
 use crate::proxy::proxy_of;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -117,6 +118,8 @@ pub struct Generation {
     told: Option<Tick>,
     /// The service whose scheduler is told next.
     tell_next: usize,
+    /// How many ICMP errors and how many resets its director makes from now on, if that changes.
+    pub(crate) rates: Option<(ErrorRate, ErrorRate)>,
 }
 
 /// Schedulers that are told the time in one tick: with 4000 services each knows it to about a second.
@@ -163,8 +166,17 @@ impl Generation {
             pool_turn: alloc::vec![0; pools].into(),
             told: None,
             tell_next: 0,
+            rates: None,
             snapshot,
         }
+    }
+
+    /// The same, and from its installation on this many ICMP errors and resets of the director's own, as
+    /// [`DirectorConfig`](crate::DirectorConfig) says for the start.
+    #[must_use]
+    pub const fn with_rates(mut self, errors: ErrorRate, strays: ErrorRate) -> Self {
+        self.rates = Some((errors, strays));
+        self
     }
 
     /// The snapshot.

@@ -62,6 +62,14 @@ impl Bucket {
         Self { price, most, saved: most, at: None }
     }
 
+    /// From now on this rate; one that stays keeps what is saved up.
+    pub(crate) fn change(&mut self, rate: ErrorRate) {
+        let new = Self::new(rate);
+        if (new.price, new.most) != (self.price, self.most) {
+            *self = new;
+        }
+    }
+
     pub(crate) const fn is_open(&self) -> bool {
         self.price.is_some()
     }

@@ -9,8 +9,10 @@ use lvs_core::io::mem::MemPort;
 use lvs_core::sched::Weight;
 use lvs_core::service::Forwarding;
 use lvs_core::snapshot::{Route, ServerSpec, SnapshotSpec};
+use lvs_director::{ErrorRate, Generation};
 use lvs_testkit::build::tcp;
 use lvs_testkit::oracle;
+use std::sync::Arc;
 use support::bench::{Bench, CLIENTS, MAC, SERVERS, mac_of};
 
 const BOTH: [Forwarding; 2] = [Forwarding::FullNat, Forwarding::Nat];
@@ -166,4 +168,42 @@ fn changed_routes_lead_sessions_onto_the_new_way() {
         bench.reload(with_servers(forwarding, &TWO));
         assert_eq!(goes_on(bench, 2), opened[1]);
     });
+}
+
+/// How many errors and resets the director makes belongs to a configuration where it says so, and stays where not.
+#[test]
+fn a_reload_changes_how_many_errors_and_resets_are_made() {
+    let mut memory = support::memory();
+    let spec = support::spec(Forwarding::Nat);
+    let mut bench = Bench::new(spec.clone(), &mut memory, MemPort::new(MAC));
+    let made = |bench: &mut Bench<'_>| {
+        let before = (bench.director.counters().icmp_made, bench.director.counters().strays_reset);
+        for port in 0..20 {
+            let from = format!("10.0.0.2:{}", 5000 + port);
+            let segment = tcp().from(from.as_str()).to("10.0.0.80:80").dst_mac(MAC);
+            bench.feed(CLIENTS, segment.syn().ttl(1).build_buf());
+            let segment = tcp().from(from.as_str()).to("10.0.0.80:80").dst_mac(MAC);
+            bench.feed(CLIENTS, segment.seq(9).ack(7).build_buf());
+        }
+        let after = bench.director.counters();
+        (after.icmp_made - before.0, after.strays_reset - before.1)
+    };
+    assert_eq!(made(&mut bench), (20, 0), "those of the start");
+    let rate = |burst| ErrorRate { per_second: 1, burst };
+    let next = |bench: &Bench<'_>| {
+        let snapshot = spec.clone().build(Some(bench.director.generation().snapshot())).unwrap();
+        Generation::new(Arc::new(snapshot), support::ARGS)
+    };
+    let new = next(&bench).with_rates(rate(3), rate(5));
+    bench.director.install(new);
+    assert_eq!(made(&mut bench), (3, 5));
+    // The same once more is no new purse; nor is a configuration that says nothing.
+    let same = next(&bench).with_rates(rate(3), rate(5));
+    bench.director.install(same);
+    let silent = next(&bench);
+    bench.director.install(silent);
+    assert_eq!(made(&mut bench), (0, 0));
+    let none = next(&bench).with_rates(ErrorRate::NONE, ErrorRate::default());
+    bench.director.install(none);
+    assert_eq!(made(&mut bench), (0, 20));
 }

@@ -306,6 +306,10 @@ forwarding = "nat"
             assert!(!plan.is_live() && fixed.iter().any(|c| c.what == part), "{part}: {plan}");
         }
         assert!(plan(&[("10.0.0.1/24", "10.0.0.2/24")]).is_live());
+        for key in ["icmp_errors = 7", "reset_on_miss = 7"] {
+            let section = format!("[director]\n{key}\n[[local_pool]]");
+            assert!(plan(&[("[[local_pool]]", &section)]).is_live(), "{key}");
+        }
         assert!(plan(&[("10.0.0.100-10.0.0.101", "10.0.0.101")]).is_live());
     }
 

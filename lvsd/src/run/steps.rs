@@ -8,7 +8,7 @@ use lvs_core::id::WorkerId;
 use lvs_core::sched::SchedulerArgs;
 use lvs_core::snapshot::{Snapshot, SnapshotSpec};
 use lvs_core::time::Time;
-use lvs_director::Generation;
+use lvs_director::{DirectorConfig, ErrorRate, Generation};
 use lvs_os::clock::monotonic_ns;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -40,20 +40,26 @@ impl Reloads {
         let spec = config::specification(config).map_err(|error| error.to_string())?;
         let mut ramps = self.ramps.clone();
         ramps.changed(now(), &self.spec, &spec, config);
-        self.put(&spec, &mut ramps)?;
+        let DirectorConfig { errors, strays, .. } = config.director_config();
+        self.put(&spec, &mut ramps, Some((errors, strays)))?;
         (self.spec, self.ramps) = (spec, ramps);
         Ok(())
     }
 
     fn step(&mut self) -> Result<(), String> {
         let (spec, mut ramps) = (self.spec.clone(), core::mem::take(&mut self.ramps));
-        let put = self.put(&spec, &mut ramps);
+        let put = self.put(&spec, &mut ramps, None);
         self.ramps = ramps;
         put
     }
 
-    /// Puts a configuration into effect, with the shares of the moment.
-    fn put(&mut self, spec: &SnapshotSpec, ramps: &mut Ramps) -> Result<(), String> {
+    /// Puts a configuration into effect, with the shares of the moment, and with other rates if there are any.
+    fn put(
+        &mut self,
+        spec: &SnapshotSpec,
+        ramps: &mut Ramps,
+        rates: Option<(ErrorRate, ErrorRate)>,
+    ) -> Result<(), String> {
         let mut shared = spec.clone();
         ramps.apply(now(), &mut shared);
         let next = shared.build(Some(&self.present)).map_err(|error| error.to_string())?;
@@ -61,7 +67,11 @@ impl Reloads {
         let workers = u8::try_from(self.supplies.len()).unwrap_or(1);
         for (number, supply) in (0..).zip(&mut self.supplies) {
             let worker = SchedulerArgs { worker: WorkerId(number), workers };
-            let swapped = supply.swap(Generation::new(Arc::clone(&next), worker));
+            let generation = Generation::new(Arc::clone(&next), worker);
+            let swapped = supply.swap(match rates {
+                Some((errors, strays)) => generation.with_rates(errors, strays),
+                None => generation,
+            });
             swapped.map_err(|swap::Ended| "a worker has ended")?;
         }
         self.present = next;
@@ -113,7 +123,7 @@ mod tests {
     use core::time::Duration;
     use lvs_core::plan::Whole;
     use lvs_core::session::{HeapMemory, SessionStore};
-    use lvs_director::{Director, DirectorConfig};
+    use lvs_director::Director;
     use std::time::Instant;
 
     fn config(servers: &[u8]) -> Config {

@@ -210,7 +210,8 @@ fn differing(section: &str, what: String, old: &Table, new: &Table) -> Option<Ch
 /// Why a key takes effect at the start only.
 fn fixed(section: &str, key: &str) -> Option<&'static str> {
     match (section, key) {
-        ("director", "name") | ("port", "addresses" | "self_owner") => None,
+        ("director", "name" | "icmp_errors" | "reset_on_miss")
+        | ("port", "addresses" | "self_owner") => None,
         ("director", _) => Some("memory, threads and secrets are made at the start"),
         ("port", _) => Some("ports are opened at the start"),
         ("local_pool", "ports") => Some("the session memory is laid out by it"),
