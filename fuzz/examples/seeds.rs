@@ -199,8 +199,20 @@ fn scripts() -> Vec<(String, Vec<u8>)> {
     for (name, bytes) in frames().into_iter().filter(|(_, bytes)| bytes.len() < 200) {
         list.push((format!("frame_{name}"), 0, vec![Op::Frame { port: 0, bytes }]));
     }
-    let script = |settings: u8, ops: &[Op]| [vec![settings], encode(ops)].concat();
-    list.iter().map(|(name, settings, ops)| (name.clone(), script(*settings, ops))).collect()
+    let script = |settings: u8, more: u8, ops: &[Op]| [vec![settings, more], encode(ops)].concat();
+    let mut all: Vec<_> = list
+        .iter()
+        .map(|(name, settings, ops)| (name.clone(), script(*settings, 0, ops)))
+        .collect();
+    let ping = [Op::Echo { client: 0x10 }, server(segment(0, 0, 9)), Op::Echo { client: 0x91 }];
+    let ops = [connection(0, 20), connection(0x80, 3), datagrams.to_vec(), ping.to_vec()].concat();
+    for mode in 0..8 {
+        for more in [Settings::ECHO, Settings::PERSISTENT, Settings::ONE_PACKET, 0xf8] {
+            all.push((format!("mode{mode}_{more:02x}"), script(Settings::NAT, mode | more, &ops)));
+        }
+        all.push((format!("mode{mode}_small"), script(Settings::SMALL_MTU, mode | 8, &ops)));
+    }
+    all
 }
 
 /// Starts of streams: headers of both versions, whole, cut, with values, and what only looks like one.

@@ -3,6 +3,7 @@
 //! Everything must come out as with one packet at a time (INV-13): frames, counters, sessions. Only
 //! packets of different connections may leave in another order.
 
+use crate::outer::without;
 use crate::world::{self, Settings};
 use lvs_core::counters::Counters;
 use lvs_core::io::mem::MemBuf;
@@ -114,7 +115,8 @@ pub fn repeat(settings: Settings, events: &[Event], longest: usize) -> (End, u64
         for port in [PortId(0), PortId(1)] {
             while let Some(packet) = lane.take_sent(port) {
                 assert!(packet.data().len() >= 14);
-                sent.extend(nic::on_wire(&packet).into_iter().map(|frame| (port, frame)));
+                let frames = nic::on_wire(&packet).into_iter();
+                sent.extend(frames.map(|frame| (port, without(settings, frame))));
             }
         }
         while director.poll_event().is_some() {}

@@ -2,6 +2,7 @@
 
 use crate::bursts::{End, Event, repeat, same};
 use crate::checks::{self, Arrival, Departure};
+use crate::outer::without;
 use crate::script::{Op, Segment, decode};
 use crate::world::{self, HOSTS, Settings, host_ip, host_mac, port_mac};
 use lvs_core::flow::L4Proto;
@@ -11,7 +12,7 @@ use lvs_core::time::Time;
 use lvs_core::verdict::Verdict;
 use lvs_director::{Director, Outputs};
 use lvs_testkit::build::{
-    Csum, Packet, Tcp, arp_reply, arp_request, echo, ndp_advert, ndp_solicit,
+    Csum, Packet, Tcp, arp_reply, arp_request, echo, echo_reply, ndp_advert, ndp_solicit,
 };
 use lvs_testkit::build::{flag, tcp, udp};
 use lvs_testkit::{nic, oracle};
@@ -48,13 +49,13 @@ struct Run<'m> {
     corrupt_waits: bool,
 }
 
-/// Runs a script: the first byte is the [`Settings`], the rest the operations.
+/// Runs a script: the first two bytes are the [`Settings`], the rest the operations.
 ///
 /// # Panics
 /// When anything of [`checks`] does not hold.
 pub fn run(bytes: &[u8]) -> Log {
-    let Some((settings, script)) = bytes.split_first() else { return Log::default() };
-    let settings = Settings(*settings);
+    let Some(([first, second], script)) = bytes.split_first_chunk() else { return Log::default() };
+    let settings = Settings(*first, *second);
     let mut memory = world::memory();
     let mut run = Run {
         director: world::director(settings, &mut memory),
@@ -99,8 +100,9 @@ impl Run<'_> {
             }
             Op::Echo { client } => {
                 let v6 = client & 0x80 != 0;
-                let to = world::service(L4Proto::Tcp, v6).0;
-                let packet = echo(1, 2).from(host_ip(client % HOSTS, v6)).to(to);
+                let to = world::service(L4Proto::Icmp, v6).0;
+                let packet =
+                    echo(u16::from(client >> 4), 2).from(host_ip(client % HOSTS, v6)).to(to);
                 self.frame_of_host(client % HOSTS, &packet.dst_mac(port_mac(0)).build());
             }
             Op::Neighbour { host, asks } => self.neighbour(host, asks),
@@ -134,7 +136,9 @@ impl Run<'_> {
         let newest = self.reached.len().checked_sub(1 + usize::from(back) % 8);
         let Some(frame) = newest.and_then(|at| self.reached.get(at)) else { return };
         let Ok(fields) = oracle::fields(frame) else { return };
-        let Some((client_port, server_port)) = fields.ports else { return };
+        let Some((client_port, server_port)) = fields.ports else {
+            return self.echo_reply(&fields);
+        };
         let (from, to) = ((fields.dst, server_port), (fields.src, client_port));
         let Some(ack) = next_after(&fields) else {
             let reply = udp().payload_len(usize::from(segment.len)).from(from).to(to);
@@ -145,6 +149,13 @@ impl Run<'_> {
             PortId(1),
             packet_of(segment, seq, ack).from(from).to(to).dst_mac(port_mac(1)),
         );
+    }
+
+    /// What a server says to an echo request.
+    fn echo_reply(&mut self, request: &oracle::Fields) {
+        let Some([_, _, _, _, a, b]) = request.segment.first_chunk() else { return };
+        let reply = echo_reply(u16::from_be_bytes([*a, *b]), 2).from(request.dst).to(request.src);
+        self.arrives(PortId(1), &reply.dst_mac(port_mac(1)).build(), false);
     }
 
     /// A segment in the form that the script wants.
@@ -237,9 +248,12 @@ impl Run<'_> {
         let mut departures = Vec::new();
         for port in [PortId(0), PortId(1)] {
             while let Some(packet) = self.lane.take_sent(port) {
-                let frames = nic::on_wire(&packet);
+                let frames = nic::on_wire(&packet).into_iter();
+                let frames: Vec<_> = frames.map(|frame| without(self.settings, frame)).collect();
                 for frame in &frames {
-                    let is_tracked = oracle::fields(frame).is_ok_and(|f| f.ports.is_some());
+                    let is_tracked = oracle::fields(frame).is_ok_and(|f| {
+                        f.ports.is_some() || matches!(f.segment.first(), Some(8 | 128))
+                    });
                     if port == PortId(1) && is_tracked {
                         self.reached.push(frame.clone());
                     }

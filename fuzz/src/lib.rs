@@ -17,6 +17,7 @@ pub mod director;
 pub mod headers;
 pub mod modes;
 pub mod options;
+pub mod outer;
 pub mod proxy;
 pub mod script;
 pub mod world;

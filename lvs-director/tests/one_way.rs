@@ -183,6 +183,27 @@ fn what_grows_beyond_the_mtu_is_dropped_before_anything_changes_and_its_sender_t
 }
 
 #[test]
+fn an_ipv6_packet_that_a_tunnel_makes_too_long_is_dropped_and_its_sender_told() {
+    for (tunnel, header) in TUNNELS {
+        let mut memory = support::memory();
+        let mut bench = Bench::new(tun(tunnel), &mut memory, port());
+        let growth = header + 20;
+        let syn = |len| segment("[fd00::2]:4000", "[fd00::80]:80").syn().payload_len(len);
+        let most = 1500 - 60 - growth;
+        let (report, out) = bench.feed(CLIENTS, syn(most + 1).build_buf());
+        assert_eq!(report.verdict, Verdict::Drop(DropReason::TooBig));
+        let [(CLIENTS, told)] = &out[..] else { panic!("{out:?}") };
+        oracle::checksums_ok(told).unwrap();
+        assert_eq!(told[54], 2, "packet too big");
+        let mtu = u32::from_be_bytes(told[58..62].try_into().unwrap());
+        assert_eq!(mtu as usize, 1500 - growth, "{tunnel:?}");
+        assert_eq!(bench.sessions(), [], "a packet that cannot leave opens nothing");
+        let (_, out) = bench.feed(CLIENTS, syn(most).build_buf());
+        assert_eq!(out[0].1.len(), 1514, "and what was told does fit");
+    }
+}
+
+#[test]
 fn without_df_it_is_cut_and_each_piece_put_into_the_tunnel() {
     for (tunnel, growth) in TUNNELS {
         let mut memory = support::memory();

@@ -370,6 +370,33 @@ fn the_last_hop_enters_no_tunnel() {
     }
 }
 
+/// RFC 6040 section 4.1, normal mode: congestion marks are copied outward, and so is the class (RFC 2983).
+#[test]
+fn all_congestion_marks_and_classes_are_copied_outward_and_stay_inside() {
+    for tos in 0..=255u8 {
+        for (how, end) in [
+            (Encapsulation::IpIp, "fd01::11"),
+            (Encapsulation::Gre { checksum: false }, "10.1.0.11"),
+            (Encapsulation::Gue { dport: 6080, checksum: true }, "fd01::11"),
+        ] {
+            let end: IpAddr = end.parse().unwrap();
+            let start: IpAddr =
+                if end.is_ipv4() { [10, 1, 0, 1].into() } else { "fd01::1".parse().unwrap() };
+            let tunnel = Tunnel::new(start, end, how).unwrap();
+            let (spec, growth) = (v4(), usize::from(tunnel.growth()));
+            let mut buf = spec.buffer(64, None, false);
+            buf.data_mut()[15] = tos;
+            tunnel.apply(&mut buf, &mut spec.parsed(), &Sending::default()).unwrap();
+            let outer = match (end, &buf.data()[14..16]) {
+                (IpAddr::V4(_), [_, outer]) => *outer,
+                (IpAddr::V6(_), [high, low]) => high << 4 | low >> 4,
+                _ => panic!(),
+            };
+            assert_eq!((outer, buf.data()[15 + growth]), (tos, tos), "{how:?}");
+        }
+    }
+}
+
 #[test]
 fn ends_of_two_families_make_no_tunnel() {
     let v6 = IpAddr::V6(1.into());

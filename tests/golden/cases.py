@@ -179,9 +179,15 @@ def icmp_from_server(case):
     mode = case.mode
     flow, conn = Flow(case), Conn(case, server=0)
     if not mode.replies:
-        # It complains to the client directly, and about a tunnel to the director.
-        if mode.tunnel:
-            flow.c(b"query")
+        # It complains to the client directly, and about a tunnel to the director. Where the director is its router,
+        # the complaint passes here.
+        flow.c(b"query")
+        if not mode.tunnel:
+            for source, note in ((mode.servers[0], "from the server's own address"), (mode.vip, "from the virtual one")):
+                error = icmp_error(source, mode.clients[0], 3, 3, case.last["servers"], ident=case.ident())
+                case.arrives("servers", mode.servers[0], error, "port unreachable, " + note)
+            flow.c(b"again", note="client: goes on")
+        else:
             error = icmp_error(mode.servers[0], mode.own, 3, 2, case.last["servers"], quote=100, ident=case.ident())
             case.arrives("servers", mode.servers[0], error, "protocol unreachable about the tunnel packet")
         return

@@ -1,10 +1,11 @@
 //! One connection, packet by packet, in numbers counted from the initial ones of both sides.
 
+use crate::support;
 use crate::support::bench::{Bench, CLIENTS, MAC, SERVERS};
-use crate::world::{V4, V6, spec};
+use crate::world::{V4, V6, proxy, spec};
 use core::net::SocketAddr;
 use lvs_core::io::mem::{MemBuf, MemPort};
-use lvs_core::service::{ClientAddrMode, Forwarding};
+use lvs_core::service::{ClientAddrMode, Forwarding, ProxyVersion, ToaOptions};
 use lvs_core::session::{HeapMemory, Session};
 use lvs_core::snapshot::SnapshotSpec;
 use lvs_core::verdict::{DropReason, Verdict};
@@ -157,4 +158,23 @@ fn left(right_port: bool, frame: Vec<u8>) -> Left {
         oracle::accepted(&frame).unwrap();
     }
     Left { fields, frame }
+}
+
+/// The MSS of a server is lowered by what the option takes, and by nothing where a header or nobody tells the address.
+#[test]
+fn the_mss_is_lowered_for_the_option_only() {
+    let headers = [ProxyVersion::V1, ProxyVersion::V2].map(|v| ClientAddrMode::Proxy(proxy(v)));
+    let toa = ClientAddrMode::Toa(ToaOptions::default());
+    for v6 in [false, true] {
+        for mode in [toa, headers[0], headers[1], ClientAddrMode::None] {
+            let mut memory = support::memory();
+            let mut talk = Conversation::new(mode, v6, 77, &mut memory);
+            talk.server_isn = talk.serve(talk.client().syn().seq(77).build_buf())[0].tcp().seq;
+            let answer = talk.server().syn().seq(5).ack(talk.server_isn.wrapping_add(1));
+            let seen = talk.reply(answer.mss(1440).build_buf());
+            let taken = if mode != toa { 0 } else { 8 + 12 * u16::from(v6) };
+            let [high, low] = (1440 - taken).to_be_bytes();
+            assert_eq!(seen.fields.segment[20..24], [2, 4, high, low], "{mode:?} {v6}");
+        }
+    }
 }

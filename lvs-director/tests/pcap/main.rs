@@ -14,7 +14,7 @@ fn root() -> std::path::PathBuf {
 fn cases() -> (Vec<Case>, Differences) {
     let all = golden::load(root()).expect("readable cases");
     let differences = Differences::read(root().join("ours.json")).expect("a readable list");
-    assert!(all.len() >= 90, "cases are missing: {}", all.len());
+    assert!(all.len() >= 102, "cases are missing: {}", all.len());
     assert_eq!(differences.strays(&all), Vec::<String>::new(), "differences of no packet");
     let known = |mode: &String| all.iter().any(|case| case.mode == *mode);
     assert!(differences.pending.iter().all(known), "pending modes that no case has");
@@ -29,6 +29,39 @@ fn cases() -> (Vec<Case>, Differences) {
         differences.pending.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
     );
     (now, differences)
+}
+
+/// What every mode has to be put into.
+const SITUATIONS: [&str; 16] = [
+    "tcp-life",
+    "client-reset",
+    "server-reset",
+    "half-open",
+    "udp",
+    "zero-checksum",
+    "icmp-from-client",
+    "icmp-from-server",
+    "icmp-from-router",
+    "mtu-df",
+    "mtu-no-df",
+    "fragments",
+    "ttl-1",
+    "odd-options",
+    "port-reuse",
+    "no-syn",
+];
+
+#[test]
+fn every_mode_has_been_recorded_in_every_situation() {
+    let (cases, _) = cases();
+    for mode in ["nat", "dr", "tun-ipip", "tun-gre", "tun-gue"] {
+        for situation in SITUATIONS {
+            let name = format!("{mode}/{situation}");
+            let case = cases.iter().find(|case| case.name == name);
+            let case = case.unwrap_or_else(|| panic!("{name} is missing or pending"));
+            assert!(!case.steps.is_empty(), "{name}");
+        }
+    }
 }
 
 #[test]
