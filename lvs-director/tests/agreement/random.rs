@@ -234,7 +234,9 @@ pub(crate) fn hostile(len: core::ops::Range<usize>) -> impl Strategy<Value = Scr
         8 => frame.boxed(),
         2 => neighbour().boxed(),
         2 => ping().boxed(),
-        1 => (any::<u8>(), places).prop_map(|(number, to)| Step::Protocol(number, to)),
+        // The model does not know SCTP.
+        1 => (any::<u8>().prop_filter("SCTP", |number| *number != 132), places)
+            .prop_map(|(number, to)| Step::Protocol(number, to)),
         1 => opening().boxed(),
         1 => segments().prop_map(Step::Segment).boxed(),
     ];

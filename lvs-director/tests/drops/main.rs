@@ -11,7 +11,7 @@ use core::net::Ipv4Addr;
 use core::time::Duration;
 use lvs_core::addr::MacAddr;
 use lvs_core::io::mem::{MemBuf, MemMeta, MemPort};
-use lvs_core::io::{BURST, L4Csum};
+use lvs_core::io::{BURST, L4Csum, PacketBuf};
 use lvs_core::service::{
     ClientAddrMode, Forwarding, NoToaRoom, ProxyOptions, ServerState, ToaOptions,
 };
@@ -24,6 +24,28 @@ use std::collections::BTreeSet;
 
 fn full() -> Plan {
     Plan::new(Forwarding::FullNat)
+}
+
+/// IPv4 servers behind the IPv6 services.
+fn nat64() -> Plan {
+    let mut plan = full();
+    plan.spec.services = support::nat64().services;
+    plan
+}
+
+/// A session of a client's datagram there, and the datagram that left.
+fn asked(plan: Plan) -> (Stage, MemBuf) {
+    let mut stage = plan.stage();
+    let ask = udp().from("[fd00::2]:9").to("[fd00::80]:53").payload_len(20).build_buf();
+    let left = stage.pass(CLIENTS, ask);
+    (stage, left)
+}
+
+/// An SCTP packet of the usual client with the right checksum.
+fn sctp(tag: u32, chunks: &[u8]) -> Vec<u8> {
+    let mut bytes = [&[0x9c, 0x40, 0, 80][..], &tag.to_be_bytes(), &[0; 4], chunks].concat();
+    lvs_nat::sctp::complete(&mut bytes).expect("a whole header");
+    bytes
 }
 
 fn nat() -> Plan {
@@ -361,6 +383,42 @@ drops! {
         stage.refused(reason, CLIENTS, error(27).to("10.0.0.80").build_buf());
         stage.refused(reason, SERVERS, error(28).from("10.1.0.11").to("10.1.0.100").build_buf());
     };
+    MalformedSctp, an_sctp_packet_whose_chunks_have_no_end => |reason| {
+        let mut plan = nat();
+        plan.spec.services = support::sctp(Forwarding::Nat).services;
+        let mut stage = plan.stage();
+        for bytes in [sctp(0, &[1, 0, 0, 99]), vec![0x9c, 0x40, 0, 80, 0, 0, 0, 0]] {
+            let packet = raw(132).from("10.0.0.2").to("10.0.0.80").payload(bytes);
+            stage.refused(reason, CLIENTS, packet.build_buf());
+        }
+    };
+    SctpTag, an_sctp_packet_of_another_association => |reason| {
+        let mut plan = nat();
+        plan.spec.services = support::sctp(Forwarding::Nat).services;
+        let mut stage = plan.stage();
+        let init = [1, 0, 0, 20, 0, 0, 0, 7, 0, 1, 0, 0, 0, 10, 0, 10, 0, 0, 0, 1];
+        let packet = |bytes: Vec<u8>| raw(132).from("10.0.0.2").to("10.0.0.80").payload(bytes);
+        stage.pass(CLIENTS, packet(sctp(0, &init)).build_buf());
+        // An INIT has no tag.
+        stage.refused(reason, CLIENTS, packet(sctp(5, &init)).build_buf());
+    };
+    NoHeadroom, a_reply_without_room_for_the_longer_header_of_the_client => |reason| {
+        let (mut stage, _) = asked(nat64());
+        let quad = stage.session().quad;
+        let bytes = udp().from(quad.server).to(quad.local).payload_len(9).build();
+        stage.refused(reason, SERVERS, MemBuf::with_room(&bytes, 19, 0));
+        stage.pass(SERVERS, MemBuf::with_room(&bytes, 20, 0));
+    };
+    Nat64NoChecksum, a_datagram_of_ipv6_without_a_checksum_for_an_ipv4_server => |reason| {
+        let unsummed = udp().from("[fd00::2]:9").to("[fd00::80]:53").l4_csum(Csum::Value(0));
+        nat64().stage().refused(reason, CLIENTS, unsummed.build_buf());
+    };
+    Nat64Untranslatable, an_error_that_icmpv6_does_not_know => |reason| {
+        let (mut stage, left) = asked(nat64());
+        let local = stage.session().quad.local.0;
+        let quench = icmp(4, 0).rest([0; 4]).payload(&left.data()[14..42]);
+        stage.refused(reason, SERVERS, quench.from("10.1.0.254").to(local).build_buf());
+    };
     ArpForOther, a_question_for_somebody_else => |reason| {
         let arp = arp_request(MacAddr([2; 6]), [10, 0, 0, 99].into(), [10, 0, 0, 98].into());
         full().stage().refused(reason, CLIENTS, MemBuf::from_bytes(&arp.build()));
@@ -369,10 +427,6 @@ drops! {
 
 /// Reasons that no packet meets today, and why.
 const NOT_YET: &[(DropReason, &str)] = &[
-    (
-        DropReason::NoHeadroom,
-        "a header that finds no headroom to grow ends in the policy for NoToaRoom",
-    ),
     (
         DropReason::ServerGone,
         "a removed server keeps its sessions until they end; nothing kills them",
@@ -393,7 +447,7 @@ fn every_reason_has_its_case_or_its_excuse() {
 
 #[test]
 fn without_headroom_the_policy_for_missing_room_decides() {
-    // What the excuse for NoHeadroom says.
+    // An option that finds none to grow into is no NoHeadroom.
     let mut stage = no_room(NoToaRoom::Drop).stage();
     let bytes = from_client().syn().build();
     stage.refused(DropReason::NoToaRoom, CLIENTS, MemBuf::with_room(&bytes, 7, 0));
