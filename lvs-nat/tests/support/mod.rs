@@ -144,7 +144,6 @@ impl Spec {
                 l4.extend((8 + self.payload.len() as u16).to_be_bytes());
                 l4.extend([0, 0]);
             }
-            L4Proto::Sctp => panic!("its tests build their own"),
         }
         l4.extend(&self.payload);
         l4
