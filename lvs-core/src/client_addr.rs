@@ -8,8 +8,9 @@ pub enum NoToaRoom {
     /// dropped.
     #[default]
     SeparateAck,
-    /// From then on the address goes as a PROXY header, version 2, in front of the client's first bytes: for
-    /// servers that read either. Where the server has been sent the option already, as [`SeparateAck`](Self::SeparateAck).
+    /// From then on the address goes as a PROXY header, version 2, in front of the client's first bytes. Where the
+    /// server has been sent the option already, as [`SeparateAck`](Self::SeparateAck). For servers that look for a
+    /// header only where the option is missing: behind the option stand bytes of the client, who may write one.
     Proxy,
     /// Drop the segment; the sender's retransmission meets the same fate, which makes the fault seen.
     Drop,

@@ -159,6 +159,22 @@ impl<P: PortPlan> Director<'_, P> {
                 Err(again) => refused = again,
             }
         }
+        self.step_down(now, lane, packet, (&option, refused), telling)
+    }
+
+    /// What comes where the option has no room.
+    fn step_down<L: Lane>(
+        &mut self,
+        now: Time,
+        lane: &mut L,
+        packet: &Packet<L::Buf>,
+        (option, refused): (&ToaOption, ToaError),
+        telling: &mut Telling<'_>,
+    ) -> Result<Placed<L::Buf>, DropReason> {
+        let Transport::Tcp { flags, .. } = packet.headers.transport else {
+            return Err(DropReason::NoToaRoom);
+        };
+        let own = telling.own;
         let told = *telling.pending & pending::TOLD_BY_TOA != 0;
         match rung(refused, flags, &own.placement, own.no_room, told) {
             Rung::Drop => Err(DropReason::NoToaRoom),

@@ -438,7 +438,7 @@ pub const TOA: Section = Section {
             "\"separate-ack\", \"proxy-v2\" or \"drop\"",
             "\"separate-ack\"",
             "\"drop\"",
-            "What becomes of a segment that has no room for the option, not even after its own options were compacted. `separate-ack`: the address goes ahead on a segment without payload; a SYN goes without and the next segments carry it, or, if `placement` is `syn` alone, it is dropped. `proxy-v2`: the address goes as a PROXY header instead, unless the server has been sent the option before: for servers that read either. `drop`: the segment is dropped and counted.",
+            "What becomes of a segment that has no room for the option, not even after its own options were compacted. `separate-ack`: the address goes ahead on a segment without payload; a SYN goes without and the next segments carry it, or, if `placement` is `syn` alone, it is dropped. `proxy-v2`: the address goes as a PROXY header instead, unless the server has been sent the option before: for servers that look for a header only where the option is missing. One that believes a header behind the option believes clients, whose bytes stand there. `drop`: the segment is dropped and counted.",
         ),
     ],
     inner: &[],
