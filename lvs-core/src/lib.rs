@@ -64,8 +64,7 @@ extern crate alloc;
 
 pub mod addr;
 pub mod checksum;
-#[cfg(feature = "alloc")]
-mod client_addr;
+pub mod client_addr;
 pub mod counters;
 pub mod encapsulation;
 pub mod event;

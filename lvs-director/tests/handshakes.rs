@@ -2,6 +2,7 @@
 
 mod support;
 
+use core::net::SocketAddr;
 use lvs_core::io::PortId;
 use lvs_core::io::mem::{MemBuf, MemPort};
 use lvs_core::service::{ClientAddrMode, Forwarding, ToaOptions};
@@ -9,7 +10,6 @@ use lvs_core::session::TcpState;
 use lvs_core::verdict::Verdict;
 use lvs_testkit::build::{Packet, Tcp, flag, tcp};
 use lvs_testkit::oracle::{self, Fields};
-use std::net::SocketAddr;
 use support::bench::{Bench, CLIENTS, MAC, SERVERS};
 
 /// Client and service of each family.

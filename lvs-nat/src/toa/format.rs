@@ -10,7 +10,7 @@ use super::{TOA_V4_LEN, TOA_V6_LEN, TOA_VIRTUAL_LEN, ToaOption};
 use crate::walk;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-pub use lvs_core::service::ToaFormat as Format;
+pub use lvs_core::client_addr::ToaFormat as Format;
 
 /// Version byte of an IPv4 address in [`Format::Versioned`].
 const VERSION_V4: u8 = 1;

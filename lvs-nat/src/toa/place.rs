@@ -10,7 +10,7 @@ use super::insert::ToaError;
 use crate::seq::after;
 use lvs_core::wire::tcp;
 
-pub use lvs_core::service::{NoToaRoom as NoRoom, ToaPlacement as Placement};
+pub use lvs_core::client_addr::{NoToaRoom as NoRoom, ToaPlacement as Placement};
 
 /// What a session knows of its handshake.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
