@@ -160,7 +160,7 @@ pub fn service(proto: L4Proto, v6: bool) -> (IpAddr, u16) {
     let port = match proto {
         L4Proto::Tcp => 80,
         L4Proto::Udp => 53,
-        L4Proto::Icmp => 0,
+        L4Proto::Icmp | L4Proto::Sctp => 0,
     };
     let ip = if v6 { [0xfd00, 0, 0, 0, 0, 0, 0, 0x80].into() } else { [10, 0, 0, 80].into() };
     (ip, port)
