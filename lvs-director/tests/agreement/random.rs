@@ -234,8 +234,7 @@ pub(crate) fn hostile(len: core::ops::Range<usize>) -> impl Strategy<Value = Scr
         8 => frame.boxed(),
         2 => neighbour().boxed(),
         2 => ping().boxed(),
-        // The model does not know SCTP.
-        1 => (any::<u8>().prop_filter("SCTP", |number| *number != 132), places)
+        1 => (prop_oneof![4 => any::<u8>(), 1 => Just(132u8)], places)
             .prop_map(|(number, to)| Step::Protocol(number, to)),
         1 => opening().boxed(),
         1 => segments().prop_map(Step::Segment).boxed(),

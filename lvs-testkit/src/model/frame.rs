@@ -155,6 +155,16 @@ impl Ip {
         }
     }
 
+    /// Whether this is SCTP, and whether it shows two ports.
+    pub(super) fn sctp(&self) -> Option<bool> {
+        match &self.upper {
+            Upper::Other(bytes) if self.proto == 132 => {
+                Some(bytes.len() >= 12 && word(bytes, 0) != 0 && word(bytes, 2) != 0)
+            }
+            _ => None,
+        }
+    }
+
     /// The whole ICMP message as it came.
     pub(super) fn icmp_bytes(&self) -> Option<&[u8]> {
         match &self.upper {

@@ -31,9 +31,9 @@
 //! ```
 //!
 //! # Limits
-//! Schedulers are rr and wrr of the only worker, servers are in use or not configured. Transmit queues, buffers,
-//! the session directory, persistence and the next hop table have no end. Port plans are
-//! [`Whole`](lvs_core::plan::Whole).
+//! Schedulers are rr and wrr of the only worker, servers are in use or not configured, and no service is one of
+//! SCTP. Transmit queues, buffers, the session directory, persistence and the next hop table have no end. Port
+//! plans are [`Whole`](lvs_core::plan::Whole).
 
 mod flow;
 mod frame;
@@ -214,6 +214,9 @@ impl Model {
         if packet.ip.is_error() {
             return Self::error(is);
         }
+        if let Some(has_ports) = packet.ip.sctp() {
+            return Self::sctp(has_ports, is).into();
+        }
         self.with_ports(now, packet, is)
     }
 
@@ -234,6 +237,17 @@ impl Model {
             }
             _ if is.ours() => self.echo(packet, is).into(),
             _ => drop(DropReason::NotForwarding),
+        }
+    }
+
+    /// A packet of SCTP, of which there are no services here.
+    fn sctp(has_ports: bool, is: world::Is) -> Verdict {
+        match has_ports {
+            _ if is.own.is_some() => Verdict::Release,
+            false => Verdict::Drop(DropReason::MalformedSctp),
+            true if is.virt => Verdict::Drop(DropReason::NoService),
+            true if is.local => Verdict::Drop(DropReason::NoSessionLocal),
+            true => Verdict::Drop(DropReason::NotForwarding),
         }
     }
 
