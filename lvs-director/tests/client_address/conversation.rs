@@ -58,6 +58,7 @@ impl<'m> Conversation<'m> {
     }
 
     /// The same with these options in the answer.
+    #[allow(clippy::needless_pass_by_value, reason = "built where it is sent, as in `open`")]
     pub(crate) fn open_with(&mut self, syn: Packet<Tcp>, options: &[u8]) -> [Left; 2] {
         let mut left = self.serve(syn.build_buf());
         assert_eq!(left.len(), 1, "one SYN");

@@ -108,7 +108,7 @@ fn pnet_packet_reads_what_was_told() {
         let Fields { tcp, payload, .. } = oracle::fields(frame).unwrap();
         match word {
             Word::Option(kind, said) => {
-                assert_eq!(tcp.unwrap().option_list()[0], (*kind, said.clone()))
+                assert_eq!(tcp.unwrap().option_list()[0], (*kind, said.clone()));
             }
             Word::Proxy(1, client, virt) => {
                 let family = if client.is_ipv4() { "TCP4" } else { "TCP6" };

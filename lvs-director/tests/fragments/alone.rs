@@ -69,7 +69,7 @@ fn an_answer_in_pieces_comes_from_what_was_asked() {
     for v6 in [false, true] {
         let mut stage = plan(Forwarding::Nat).stage();
         let (client, service) = ends(v6);
-        let at = std::net::SocketAddr::new(server(v6, 0), 53);
+        let at = core::net::SocketAddr::new(server(v6, 0), 53);
         let answer = udp().from(at).to(client).payload_len(900).dont_fragment(false).build();
         let mut out = Vec::new();
         for part in cut(&answer, &[304, 608], 9) {
@@ -78,7 +78,7 @@ fn an_answer_in_pieces_comes_from_what_was_asked() {
         let whole = join(&out).expect("all of it");
         oracle::checksums_ok(&whole).unwrap();
         let fields = oracle::fields(&whole).unwrap();
-        let from = std::net::SocketAddr::new(fields.src, fields.ports.unwrap().0);
+        let from = core::net::SocketAddr::new(fields.src, fields.ports.unwrap().0);
         assert_eq!(from, service.parse().unwrap());
     }
 }
