@@ -105,7 +105,8 @@ pub fn fields(frame: &[u8]) -> Result<Fields, String> {
     let ethernet = EthernetPacket::new(frame).ok_or("no whole Ethernet header")?;
     let (mut kind, mut body) = (ethernet.get_ethertype(), ethernet.payload().to_vec());
     let mut vlans = Vec::new();
-    while kind == EtherTypes::Vlan || kind == EtherTypes::QinQ || kind.0 == 0x88a8 {
+    // 0x9100 is no tag of 802.1Q, and nobody else here takes it for one.
+    while kind == EtherTypes::Vlan || kind.0 == 0x88a8 {
         let tag = VlanPacket::new(&body).ok_or("no whole VLAN tag")?;
         vlans.push(tag.get_vlan_identifier());
         (kind, body) = (tag.get_ethertype(), tag.payload().to_vec());

@@ -209,3 +209,12 @@ fn both_families_tags_options_and_extension_headers_appear() {
     assert!(count(&|f| !f.tcp.as_ref().unwrap().options.is_empty()) > 100);
     assert!(count(&|f| f.payload.len() > 500) > 20);
 }
+
+#[test]
+fn a_tag_of_9100_is_one_to_none_of_the_oracles() {
+    let mut frame =
+        lvs_testkit::build::tcp().from("10.0.0.2:1234").to("10.0.0.80:80").ack(7).build();
+    frame.splice(12..12, [0x91, 0, 0, 1]);
+    assert_eq!(oracle::accepted(&frame), Ok(()));
+    assert!(oracle::fields(&frame).is_err());
+}
