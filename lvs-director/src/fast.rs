@@ -48,13 +48,13 @@ impl<P: PortPlan> Director<'_, P> {
         let depth = self.depth(lane, port);
         if !burst.is_empty() {
             // Headers of IPv6 end in the second line of a frame.
-            let second = if out.flight.saw_v6 { LINE } else { 0 };
+            let second = out.flight.saw_v6.then_some(LINE);
             for packet in burst.iter() {
                 let data = packet.data();
                 if let Some(start) = data.first() {
                     prefetch(start);
                 }
-                if let Some(more) = data.get(second).filter(|_| second != 0) {
+                if let Some(more) = second.and_then(|line| data.get(line)) {
                     prefetch(more);
                 }
             }
